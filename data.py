@@ -5,7 +5,7 @@ Read this file first, then model.py, then robust_eqa.py. The road of the data:
     SQuAD JSON -> [Question] -> synthetic answers / attacks (still Questions) -> Windows -> Batch
 
 Letters: B windows in a batch, T positions in a window. A *position* counts tokens inside a window,
-an *offset* counts characters inside a context. Paper sections are those of Tran & Kretchmar (2024).
+an *offset* counts characters inside a context. Sections are those of Tran & Kretchmar (2024).
 """
 
 import gzip
@@ -41,14 +41,10 @@ UNLOCATED = -1  # Answer.start of an answer whose text cannot be found in the co
 
 @dataclass(frozen=True)
 class Answer:
-    """A gold answer: its text and the character offset in the context at which it stands."""
+    """A gold answer: its text and the offset in the context at which it stands."""
 
     text: str
     start: int
-
-    @property
-    def end(self):
-        return self.start + len(self.text)
 
 
 @dataclass(frozen=True)
@@ -87,92 +83,63 @@ def read_questions(path_or_name):
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
-    except FileNotFoundError:
+        try:
+            payload = json.loads(text)
+        except json.JSONDecodeError:  # one JSON object a line?
+            payload = [json.loads(line) for line in text.split("\n") if line.strip()]
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         names = ", ".join([*TOY, *DATASETS])
-        raise InputError(f"{path}: no such file; give a SQuAD file or one of: {names}") from None
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); is it complete, and UTF-8?") from None
+        raise InputError(f"{path}: no SQuAD file or JSON Lines ({error}), nor {names}") from None
     questions, moved, lost = {}, 0, []
-    for where, title, context, row in _rows(_parse(text, path), path):
+    for where, title, context, row in _rows(payload, path):
         key = str(_field(row, "id", (str, int), where))
         where = f"{path}: question {key!r}"
         if key in questions:
             raise InputError(f"{where} occurs twice; give every question an id of its own")
-        question = _field(row, "question", str, where)
-        if not question.strip() or not context.strip():
-            raise InputError(f"{where} has an empty question or context; remove it or fill it in")
-        answers = []
+        question, answers = _field(row, "question", str, where), []
         for text, start in _answers(row, where):
             answers.append(Answer(text, locate(context, text, start)))
             moved += answers[-1].start not in (start, UNLOCATED)
             lost += [key] if answers[-1].start == UNLOCATED else []
-        if row.get("is_impossible") is True and answers:
-            raise InputError(f"{where} is_impossible but has answers; drop the one or the other")
         if (context, question) == ("Text", "Question"):
-            say(f"{where} looks like a row of column headers; it is kept, as the file has it")
+            print(f"{where} looks like column headers; it is kept", file=sys.stderr)
         questions[key] = Question(key, question, context, answers, title)
     if not questions:
         raise InputError(f"{path}: holds no questions; is it a SQuAD file?")
     if moved:
-        say(f"{path}: {moved} answers were not at their offset and were found elsewhere")
+        print(f"{path}: {moved} answers were found elsewhere than at their offset", file=sys.stderr)
     if lost:
-        say(f"{path}: {len(lost)} answers cannot be located in their context {some_ids(lost)}")
+        print(f"{path}: answers of {some_ids(lost)} are not in their contexts", file=sys.stderr)
     return list(questions.values())
 
 
-def say(message):
-    """Tell the user something without touching the output."""
-    print(message, file=sys.stderr)
-
-
 def some_ids(ids):
-    """At most five ids, for a message.
+    """How many, and at most five of them.
 
     >>> some_ids(list("abcdefg"))
-    '(ids a, b, c, d, e, ...)'
+    '7 questions (a, b, c, d, e, ...)'
     """
-    return f"(ids {', '.join(ids[:5])}{', ...' if len(ids) > 5 else ''})"
-
-
-def _parse(text, path):
-    """JSON or JSON Lines -> the rows or articles."""
-    try:
-        payload = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        lines = [line for line in text.split("\n") if line.strip()]
-        try:
-            payload = [json.loads(line) for line in lines] if len(lines) > 1 else None
-        except (ValueError, RecursionError):
-            payload = None
-        if payload is None:
-            raise InputError(f"{path}: is not JSON or JSON Lines ({error}); repair it") from None
-    if isinstance(payload, dict):
-        payload = payload.get("data", [payload] if "context" in payload else None)
-    if not isinstance(payload, list):
-        raise InputError(f'{path}: has no list under "data"; give SQuAD JSON or JSON Lines')
-    return payload
+    return f"{len(ids)} questions ({', '.join(ids[:5])}{', ...' if len(ids) > 5 else ''})"
 
 
 def _field(record, key, kind, where):
-    """record[key], of the right type and free of lone surrogates."""
+    """record[key], if it has the right type and is not empty text or broken Unicode."""
     value = record.get(key) if isinstance(record, dict) else None
     if not isinstance(value, kind) or isinstance(value, bool):
         raise InputError(f"{where}: {key!r} is missing or of the wrong type; see the README")
-    if isinstance(value, str) and not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise InputError(f"{where}: {key!r} holds half a surrogate pair; repair it") from None
+    if isinstance(value, str) and (not value.strip() or re.search("[\ud800-\udfff]", value)):
+        raise InputError(f"{where}: {key!r} is empty or holds half a surrogate pair; repair it")
     return value
 
 
-def _rows(articles, path):
+def _rows(payload, path):
     """Yield (place, title, context, row) for nested SQuAD and for flat rows alike."""
-    for a, article in enumerate(articles):
+    if isinstance(payload, dict):
+        payload = _field(payload, "data", list, path) if "data" in payload else [payload]
+    for a, article in enumerate(payload if isinstance(payload, list) else [payload]):
         where = f"{path}: data[{a}]"
         if not isinstance(article, dict) or "paragraphs" not in article:
-            context = _field(article, "context", str, where)
-            yield where, str(article.get("title", "")), context, article
+            yield where, "", _field(article, "context", str, where), article
             continue
         for p, paragraph in enumerate(_field(article, "paragraphs", list, where)):
             here = f"{where}.paragraphs[{p}]"
@@ -183,43 +150,36 @@ def _rows(articles, path):
 
 def _answers(row, where):
     """[(text, start)] from SQuAD's list of objects or the Hub's object of lists."""
-    if row.get("is_impossible") is True and "answers" not in row:
-        return []
-    answers = _field(row, "answers", (list, dict), where)
+    impossible = row.get("is_impossible") is True
+    answers = _field({"answers": []} | row if impossible else row, "answers", (list, dict), where)
     if isinstance(answers, dict):
         texts, starts = (_field(answers, key, list, where) for key in ("text", "answer_start"))
         if len(texts) != len(starts):
             raise InputError(f"{where}: 'text' and 'answer_start' differ in length; mend one")
         answers = [{"text": t, "answer_start": s} for t, s in zip(texts, starts)]
+    if impossible and answers:
+        raise InputError(f"{where} is_impossible but has answers; drop the one or the other")
     pairs = []
     for answer in answers:
-        text = _field(answer, "text", str, where)
         start = str(_field(answer, "answer_start", (str, int), where))
         if not re.fullmatch(r"-?[0-9]{1,12}", start):
             raise InputError(f"{where}: 'answer_start' {start!r} is not a whole number; mend it")
-        if not text.strip():
-            raise InputError(f"{where}: an answer is empty; unanswerable is written 'answers': []")
-        pairs.append((text, int(start)))
+        pairs.append((_field(answer, "text", str, where), int(start)))
     return pairs
 
 
 def write_questions(questions, path):
     """Write questions as SQuAD v2.0 JSON, in their order, gzipped if the name ends in .gz."""
     data = []
-    for title, article in groupby(questions, lambda question: question.title):
-        paragraphs = []
-        for context, group in groupby(article, lambda question: question.context):
-            qas = [
-                {
-                    "id": q.id,
-                    "question": q.question,
-                    "answers": [{"text": a.text, "answer_start": a.start} for a in q.answers],
-                    "is_impossible": not q.answers,
-                }
-                for q in group
-            ]
-            paragraphs.append({"context": context, "qas": qas})
-        data.append({"title": title, "paragraphs": paragraphs})
+    for q in questions:
+        if not data or data[-1]["title"] != q.title:
+            data.append({"title": q.title, "paragraphs": []})
+        paragraphs = data[-1]["paragraphs"]
+        if not paragraphs or paragraphs[-1]["context"] != q.context:
+            paragraphs.append({"context": q.context, "qas": []})
+        answers = [{"text": a.text, "answer_start": a.start} for a in q.answers]
+        row = {"id": q.id, "question": q.question, "answers": answers, "is_impossible": not answers}
+        paragraphs[-1]["qas"].append(row)
     content = json.dumps({"version": "v2.0", "data": data}).encode()
     write_file(path, gzip.compress(content, mtime=0) if str(path).endswith(".gz") else content)
 
@@ -235,12 +195,11 @@ def write_file(path, content):
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{path}: cannot be written ({reason}); choose another place") from None
+        raise InputError(f"{path}: cannot be written ({error}); choose another place") from None
 
 
 SQUAD = "https://rajpurkar.github.io/SQuAD-explorer/dataset/"
@@ -270,38 +229,85 @@ def fetch(name):
     cache = os.environ.get("XDG_CACHE_HOME") or home.get(sys.platform, "~/.cache")
     cache = os.environ.get("EQA_CACHE") or os.path.join(cache, "robust-eqa")
     path = Path(cache).expanduser() / f"{name}.json"
-    if not path.exists():
-        say(f"fetching {DATASETS[name]} into {path.parent}")
-        try:
-            with urllib.request.urlopen(DATASETS[name], timeout=60) as response:
-                content = response.read()
-                if len(content) != int(response.headers.get("Content-Length", len(content))):
-                    raise OSError("the transfer broke off")
-            if hashlib.sha256(content).hexdigest() != SHA256.get(name, "") and name in SHA256:
-                raise OSError("its checksum is wrong")
-        except (OSError, HTTPException) as error:
-            raise InputError(
-                f"{DATASETS[name]} cannot be fetched ({error}); put that file at {path}"
-            ) from None
-        write_file(path, content)
+    if path.exists():
+        return path
+    print(f"fetching {DATASETS[name]} into {path.parent}", file=sys.stderr)
+    try:
+        with urllib.request.urlopen(DATASETS[name], timeout=60) as response:
+            content = response.read()  # raises where it breaks off
+        if name in SHA256 and hashlib.sha256(content).hexdigest() != SHA256[name]:
+            raise OSError("its checksum is wrong")
+    except (OSError, HTTPException) as error:
+        reason = f"cannot be fetched ({error}); put that file at {path}"
+        raise InputError(f"{DATASETS[name]} {reason}") from None
+    write_file(path, content)
     return path
 
 
 # --- Windows ---------------------------------------------------------------------------------
 
-ANSWER, ELSEWHERE, NO_ANSWER = range(3)  # a window's label: see Windows
+ANSWER, ELSEWHERE, NO_ANSWER = range(3)  # labels: a gold inside, golds elsewhere only, no golds
 
 
-class Window(NamedTuple):
-    """One window as plain lists, for reading and for tests; training uses Windows.batch."""
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A question and the context tokens start..stop-1; the arrays are shared between windows."""
 
     question_index: int
-    input_ids: list[int]
-    segment_ids: list[int]
-    offsets: list[tuple[int, int]]  # (0, 0) outside the context
-    context_slice: slice  # the positions that hold context
-    answer_spans: list[tuple[int, int]]  # inclusive positions of the golds wholly inside
-    label: int
+    question: Question
+    question_ids: np.ndarray
+    context_ids: np.ndarray  # of the whole context
+    context_offsets: np.ndarray  # (tokens, 2) of the whole context
+    golds: np.ndarray  # (k, 2) inclusive context tokens of every gold, -1 where it has none
+    start: int
+    stop: int
+    layout: list  # see pair_layout
+    mark_overlap: bool  # context tokens that occur in the question get segment 2 (toy model only)
+
+    def __len__(self):
+        specials = sum(len(ids) for ids, *_ in self.layout)
+        return specials + len(self.question_ids) + self.stop - self.start
+
+    @property
+    def context_slice(self):
+        """The positions that hold context."""
+        stop = len(self) - len(self.layout[2][0])
+        return slice(stop - (self.stop - self.start), stop)
+
+    def arrays(self):
+        """-> token ids (T,), segment ids (T,), inclusive positions (k, 2) of the golds inside."""
+        (before, *s0), (between, *s1), (after, *s2) = self.layout
+        context = self.context_ids[self.start : self.stop]
+        parts = before, self.question_ids, between, context, after
+        segments = np.repeat([*s0, *s1, s2[0]], [len(part) for part in parts])
+        if self.mark_overlap:
+            segments[self.context_slice][np.isin(context, self.question_ids)] = 2
+        inside = (self.golds[:, 0] >= self.start) & (self.golds[:, 1] < self.stop)
+        spans = self.golds[inside] - self.start + self.context_slice.start
+        return np.concatenate(parts), segments, spans
+
+    input_ids = property(lambda self: self.arrays()[0].tolist())
+    segment_ids = property(lambda self: self.arrays()[1].tolist())
+    answer_spans = property(lambda self: [tuple(span) for span in self.arrays()[2].tolist()])
+
+    @property
+    def offsets(self):
+        """One (start, end) per position, (0, 0) outside the context."""
+        pairs = [(0, 0)] * len(self)
+        pairs[self.context_slice] = map(
+            tuple, self.context_offsets[self.start : self.stop].tolist()
+        )
+        return pairs
+
+    @property
+    def label(self):
+        return ANSWER if self.answer_spans else ELSEWHERE if len(self.golds) else NO_ANSWER
+
+    def text(self, start, end):
+        """The text of context positions start..end, inclusive."""
+        shift = self.start - self.context_slice.start
+        first, last = self.context_offsets[start + shift, 0], self.context_offsets[end + shift, 1]
+        return self.question.context[first:last].strip()
 
 
 class Batch(NamedTuple):
@@ -317,104 +323,37 @@ class Batch(NamedTuple):
     end_positions: torch.Tensor  # (B,) int64
 
 
-@dataclass(frozen=True)
-class Windows:
-    """The windows of some questions: an array per question and per context, four per window set.
-
-    A window is labelled ANSWER if at least one gold lies wholly inside it, ELSEWHERE if its
-    question has golds but none inside, NO_ANSWER if its question has none.
-    """
-
-    questions: list[Question]
-    question_ids: list[np.ndarray]  # token ids of each question
-    golds: list[np.ndarray]  # (k, 2) of each question: inclusive context tokens, -1 if unlocatable
-    context_index: np.ndarray  # (questions,)
-    context_ids: list[np.ndarray]  # token ids of each different context
-    context_offsets: list[np.ndarray]  # (tokens, 2) of each: character offsets
-    layout: list  # [(special ids, their segment, segment of what follows)]: see pair_layout
-    mark_overlap: bool  # context tokens that occur in the question get segment 2 (toy model only)
-    question_index: np.ndarray  # (W,) the question of each window
-    starts: np.ndarray  # (W,) the context token each window begins with
-    stops: np.ndarray  # (W,) one past the one it ends with
-    lengths: np.ndarray  # (W,) its positions
-
-    def __len__(self):
-        return len(self.starts)
-
-    def context_position(self, i):
-        """The position at which window i's context begins."""
-        return int(self.lengths[i] - (self.stops[i] - self.starts[i]) - len(self.layout[2][0]))
-
-    def answer_spans(self, i):
-        """(k, 2) inclusive positions of the golds that lie wholly inside window i."""
-        golds = self.golds[self.question_index[i]]
-        inside = (golds[:, 0] >= self.starts[i]) & (golds[:, 1] < self.stops[i])
-        return golds[inside] - self.starts[i] + self.context_position(i)
-
-    def __getitem__(self, i):
-        ids, segments = (x[0].tolist() for x in self.batch([i])[:2])
-        first, spans = self.context_position(i), self.answer_spans(i).tolist()
-        q = int(self.question_index[i])
-        context = self.context_offsets[self.context_index[q]][self.starts[i] : self.stops[i]]
-        offsets = [(0, 0)] * len(ids)
-        offsets[first : first + len(context)] = map(tuple, context.tolist())
-        label = ANSWER if spans else ELSEWHERE if self.questions[q].answers else NO_ANSWER
-        where = slice(first, first + len(context))
-        return Window(q, ids, segments, offsets, where, [tuple(s) for s in spans], label)
-
-    def batch(self, indices):
-        """Windows -> Batch; the loop runs over windows, not tokens."""
-        size, width = len(indices), int(self.lengths[indices].max())
-        ids, segments, start_labels, end_labels = np.zeros((4, size, width), np.int64)
-        mask, context_mask = np.zeros((2, size, width), bool)
-        positions = np.zeros((2, size), np.int64)
-        (before, *s0), (between, *s1), (after, *s2) = self.layout
-        for row, i in enumerate(indices):
-            q, length, first = self.question_index[i], self.lengths[i], self.context_position(i)
-            question = self.question_ids[q]
-            context = self.context_ids[self.context_index[q]][self.starts[i] : self.stops[i]]
-            parts = (before, question, between, context, after)
-            ids[row, :length] = np.concatenate(parts)
-            segments[row, :length] = np.repeat([*s0, *s1, s2[0]], [len(part) for part in parts])
-            mask[row, :length] = True
-            context_mask[row, first : first + len(context)] = True
-            if self.mark_overlap:
-                segments[row, first : first + len(context)][np.isin(context, question)] = 2
-            spans = self.answer_spans(i)
-            start_labels[row, spans[:, 0]] = 1
-            end_labels[row, spans[:, 1]] = 1
-            gold = self.golds[q][:1] - self.starts[i] + first  # the first listed one
-            if len(spans) and (gold == spans[0]).all():
-                positions[:, row] = spans[0]
-        arrays = map(
-            torch.from_numpy,
-            (ids, segments, mask, context_mask, start_labels, end_labels, *positions),
-        )
-        return Batch(*arrays)
-
-    def text(self, i, start, end):
-        """The text of context positions start..end (inclusive) of window i."""
-        q, shift = self.question_index[i], self.starts[i] - self.context_position(i)
-        offsets = self.context_offsets[self.context_index[q]]
-        return (
-            self.questions[q].context[offsets[start + shift, 0] : offsets[end + shift, 1]].strip()
-        )
+def collate(windows, device="cpu"):
+    """[Window] -> Batch; the loop runs over windows, not tokens."""
+    shape = len(windows), max(map(len, windows))
+    ids, segments = np.zeros((2, *shape), np.int64)
+    start_labels, end_labels = np.zeros((2, *shape), np.float32)
+    mask, context_mask = np.zeros((2, *shape), bool)
+    positions = np.zeros((2, len(windows)), np.int64)
+    for row, window in enumerate(windows):
+        length = len(window)
+        ids[row, :length], segments[row, :length], spans = window.arrays()
+        mask[row, :length] = context_mask[row, window.context_slice] = True
+        start_labels[row, spans[:, 0]] = end_labels[row, spans[:, 1]] = 1
+        if len(spans) and window.start <= window.golds[0, 0] and window.golds[0, 1] < window.stop:
+            positions[:, row] = spans[0]
+    arrays = ids, segments, mask, context_mask, start_labels, end_labels, *positions
+    return Batch(*(torch.from_numpy(array).to(device, non_blocking=True) for array in arrays))
 
 
 def pair_layout(tokenizer):
-    """How the tokenizer joins a pair: the special ids before, between and after, with segments."""
+    """[(special ids, their segment, segment of what follows)] before, between and after a pair."""
     encoding = tokenizer.encode("a", "b")
     runs = [
-        (part, [(encoding.ids[k], encoding.type_ids[k]) for k in run])
-        for part, run in groupby(range(len(encoding)), lambda k: encoding.sequence_ids[k])
+        list(run) for _, run in groupby(range(len(encoding)), encoding.sequence_ids.__getitem__)
     ]
-    if [part for part, _ in runs] != [None, 0, None, 1, None]:
+    if [encoding.sequence_ids[run[0]] for run in runs] != [None, 0, None, 1, None]:
         raise InputError(
-            "the tokenizer does not put special tokens around question and context; "
-            "its tokenizer.json needs a post-processor for pairs"
+            "the tokenizer does not put special tokens around question and context; give its "
+            "tokenizer.json a post-processor for pairs"
         )
-    segments = [run[0][1] for _, run in runs] + [0]
-    return [(np.array([i for i, _ in runs[k][1]]), *segments[k : k + 2]) for k in (0, 2, 4)]
+    segments = [encoding.type_ids[run[0]] for run in runs] + [0]
+    return [(np.array([encoding.ids[t] for t in runs[k]]), *segments[k : k + 2]) for k in (0, 2, 4)]
 
 
 def make_windows(questions, tokenizer, max_length=384, stride=128, mark_overlap=False):
@@ -429,57 +368,36 @@ def make_windows(questions, tokenizer, max_length=384, stride=128, mark_overlap=
         tokenizer.no_truncation()
         tokenizer.no_padding()
     layout = pair_layout(tokenizer)
-    encoded = tokenizer.encode_batch_fast([q.question for q in questions], add_special_tokens=False)
-    question_ids = [np.array(encoding.ids, np.int32) for encoding in encoded]
-    taken = np.array([len(ids) for ids in question_ids]) + sum(len(ids) for ids, *_ in layout)
-    room = max_length - taken  # for context tokens, in each window of a question
-    if (room <= stride).any():
-        q = int(np.argmax(room <= stride))
-        raise InputError(
-            f"question {questions[q].id!r} has {len(question_ids[q])} tokens and leaves room for "
-            f"{max(room[q], 0)} context tokens in a window of {max_length}, but the overlap "
-            f"(stride) of {stride} needs more; shorten it, or change max_length or stride"
-        )
-    contexts = {}  # text -> index; about seven questions share a context
-    context_index = np.array([contexts.setdefault(q.context, len(contexts)) for q in questions])
-    texts, context_ids, context_offsets = list(contexts), [], []
+    contexts = dict.fromkeys(q.context for q in questions)  # about seven questions share one
+    texts = list(contexts)
     for k in range(0, len(texts), 1000):  # in parts: an Encoding takes about 150 bytes a token
-        for encoding in tokenizer.encode_batch(texts[k : k + 1000], add_special_tokens=False):
-            context_ids.append(np.array(encoding.ids, np.int32))
-            context_offsets.append(np.array(encoding.offsets, np.int32).reshape(-1, 2))
-
-    # A gold runs from the first token that ends after its start to the last one that starts before
-    # its end. One without a token (a zero-width character, say) has them the wrong way round.
-    golds = []
-    for question, c in zip(questions, context_index):
-        chars = np.array([(a.start, a.end) for a in question.answers], np.int64).reshape(-1, 2)
-        first = np.searchsorted(context_offsets[c][:, 1], chars[:, 0], side="right")
-        last = np.searchsorted(context_offsets[c][:, 0], chars[:, 1], side="left") - 1
-        unlocatable = (chars[:, 0] == UNLOCATED) | (first > last)
-        golds.append(np.where(unlocatable[:, None], -1, np.stack([first, last], 1)))
-
-    # Windows begin at 0, step, 2 * step, ... until one reaches the context's end.
-    total = np.array([len(ids) for ids in context_ids])[context_index]
-    step = room - stride
-    counts = 1 + np.maximum(0, -(-(total - room) // step))
-    question_index = np.repeat(np.arange(len(questions)), counts)
-    order = np.arange(len(question_index)) - np.repeat(np.cumsum(counts) - counts, counts)
-    starts = order * step[question_index]
-    stops = np.minimum(starts + room[question_index], total[question_index])
-    return Windows(
-        questions,
-        question_ids,
-        golds,
-        context_index,
-        context_ids,
-        context_offsets,
-        layout,
-        mark_overlap,
-        question_index,
-        starts,
-        stops,
-        lengths=stops - starts + taken[question_index],
-    )
+        part = tokenizer.encode_batch(texts[k : k + 1000], add_special_tokens=False)
+        for text, encoding in zip(texts[k:], part):
+            offsets = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+            contexts[text] = np.array(encoding.ids, np.int32), offsets
+    encoded = tokenizer.encode_batch_fast([q.question for q in questions], add_special_tokens=False)
+    windows = []
+    for index, (question, encoding) in enumerate(zip(questions, encoded)):
+        ids, (context_ids, offsets) = np.array(encoding.ids, np.int32), contexts[question.context]
+        room = max_length - len(ids) - sum(len(special) for special, *_ in layout)
+        if room <= stride:
+            raise InputError(
+                f"question {question.id!r} has {len(ids)} tokens and leaves room for {max(room, 0)}"
+                f" context tokens in a window of {max_length}, but the overlap (stride) of {stride}"
+                " needs more; shorten it, or change max_length or stride"
+            )
+        # A gold runs from the first token that ends after its start to the last that starts before
+        # its end. One without a token (a zero-width character, say) has them the wrong way round.
+        starts = np.array([answer.start for answer in question.answers], int)
+        ends = starts + [len(answer.text) for answer in question.answers]
+        first = np.searchsorted(offsets[:, 1], starts, side="right")
+        last = np.searchsorted(offsets[:, 0], ends, side="left") - 1
+        golds = np.where((starts != UNLOCATED) & (first <= last), (first, last), -1).T
+        for start in range(0, max(1, len(context_ids) - stride), room - stride):
+            stop = min(start + room, len(context_ids))
+            shared = question, ids, context_ids, offsets, golds
+            windows.append(Window(index, *shared, start, stop, layout, mark_overlap))
+    return windows
 
 
 def length_bucketed(lengths, batch_size, rng):
@@ -497,13 +415,12 @@ def length_bucketed(lengths, batch_size, rng):
 # --- Synthetic answers and attacks: Question -> Question -------------------------------------
 
 SENTENCE_END = re.compile(
-    r"(?<!\b[A-Z])(?<!\b(?:Mr|Dr|St|Jr|Sr|vs|No|Mt))(?<!\bMrs)[.!?][\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9])"
+    r"(?<!\b[A-Z])(?<!\b(?:Mr|Dr|St|Jr|Sr|vs|No|Mt))(?<!\bMrs)"  # initials, abbreviations
+    r"[.!?][\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9])"
 )
 ENTITY = re.compile(r"(?<=\s)[A-Z][\w'’-]*(?: [A-Z][\w'’-]*)*|\b\d[\d,.]*\b")
-WH_WORDS = set("who whom when where why what which whose how".split())
-AUXILIARIES = set(
-    "is are was were do does did can could will would has have had should may might must".split()
-)
+WH_WORDS = "who whom when where why what which whose how".split()
+AUXILIARIES = "is are was were do does did can could will would has have had should may".split()
 
 
 def sentence_starts(text):
@@ -521,66 +438,55 @@ def answer_type(text):
     >>> answer_type("1066"), answer_type("about 40 km"), answer_type("Ada Abel"), answer_type("red")
     (('year', 1), ('number', 3), ('name', 2), ('words', 1))
     """
-    length = min(len(text.split()), 4)
-    if re.fullmatch(r"1\d{3}|20\d\d", text):
-        return "year", length
-    if re.search(r"\d", text):
-        return "number", length
-    return "name" if re.search(r"\b[A-Z]", text) else "words", length
+    kinds = ("year", r"(1\d|20)\d\d$"), ("number", r".*\d"), ("name", r".*\b[A-Z]"), ("words", "")
+    kind = next(kind for kind, pattern in kinds if re.match(pattern, text, re.DOTALL))
+    return kind, min(len(text.split()), 4)
 
 
 def _another(text, question, pool, rng):
     """An answer of the pool with the type of `text` that the context does not hold, or None."""
     context, wanted = question.context.casefold(), answer_type(text)
-    for _ in range(300):
+    for _ in range(300 if pool else 0):
         other = pool[int(rng.random() * len(pool))]
         if answer_type(other) == wanted and other.casefold() not in context:
             return other
     return None
 
 
-def answer_pool(questions):
-    """The texts of all first gold answers: what synthetic and fake answers are drawn from."""
-    return [question.answers[0].text for question in questions if question.answers]
-
-
 def _insert(question, sentence, slot):
     """The question with a sentence put into its context at an offset; golds after it move along."""
     context = question.context
     text = sentence + " " if slot < len(context) else " " + sentence
-    answers = [
-        replace(a, start=a.start + len(text) if a.start >= slot else a.start)
-        for a in question.answers
-    ]
-    return replace(question, context=context[:slot] + text + context[slot:], answers=answers)
+    moved = [Answer(a.text, a.start + len(text) * (a.start >= slot)) for a in question.answers]
+    return replace(question, context=context[:slot] + text + context[slot:], answers=moved)
 
 
-def synthetic_answer(question, pool, rng, kind="evidence"):
+def synthetic_answer(question, pool, rng, kind="mixed"):
     """Add a sentence that answers the same question differently; both answers are gold (5.3).
 
     paper: a language model wrote the sentence. here: kind "evidence" is the sentence around the
     gold answer with another answer of the same type in its place; kind "template" is "<the
     question's words> is <answer>"; "mixed" draws one of the two. The sentence goes into a random
-    slot; the new answer is listed last. `pool` is a list of answer texts (answer_pool), `rng` has a
-    random() method. None where no sentence can be made (no located answer, no other answer).
+    slot; the new answer is listed last. `pool` is a list of answer texts, `rng` has random().
+    None where no sentence can be made: an unanswerable question, or no other answer.
     """
-    if not question.answers or any(answer.start == UNLOCATED for answer in question.answers):
-        return None
-    gold, context = question.answers[0], question.context
-    bounds = [*sentence_starts(context), len(context)]
-    other = _another(gold.text, question, pool, rng)
+    golds, context = question.answers, question.context
+    located = golds and all(answer.start != UNLOCATED for answer in golds)
+    other = _another(golds[0].text, question, pool, rng) if located else None
     if other is None:
         return None
+    bounds = [*sentence_starts(context), len(context)]
     if kind == "template" or (kind == "mixed" and rng.random() < 0.5):
         before, after = question.question.strip().rstrip("? ") + " is ", "."
     else:
-        before = context[max(b for b in bounds if b <= gold.start) : gold.start]
-        after = context[gold.end : min(b for b in bounds if b >= gold.end)].rstrip()
-        after += "" if (other + after).endswith((".", "!", "?", '"', "”", ")")) else "."
-    slots = [b for b in bounds if not any(a.start < b < a.end for a in question.answers)]
+        start, end = golds[0].start, golds[0].start + len(golds[0].text)
+        before = context[max(b for b in bounds if b <= start) : start]
+        after = context[end : min(b for b in bounds if b >= end)].rstrip()
+        after += "" if (other + after)[-1] in '.!?"”)' else "."
+    slots = [b for b in bounds if not any(a.start < b < a.start + len(a.text) for a in golds)]
     slot = slots[int(rng.random() * len(slots))]
     changed = _insert(question, before + other + after, slot)
-    start = slot + len(before) + (slot == len(context))  # a space precedes the appended sentence
+    start = slot + len(before) + (slot == len(context))  # a space precedes an appended sentence
     return replace(changed, answers=[*changed.answers, Answer(other, start)])
 
 
@@ -592,15 +498,14 @@ def _statement(question, fake, negated):
     >>> _statement("Who built the dome?", "Ada", negated=True)
     'Not Ada built the dome.'
     """
-    words = question.strip().rstrip("?").split()
+    words = question.strip().rstrip("? ").split()
     at = next((k for k, word in enumerate(words) if word.lower() in WH_WORDS), None)
     if at is None:
         return None
-    end = at + 1
-    if words[at].lower() in ("what", "which", "whose", "how"):  # "what year", "how many people"
-        ahead = range(at + 1, min(at + 5, len(words)))
-        auxiliary = next((k for k in ahead if words[k].lower() in AUXILIARIES), None)
-        end = auxiliary or at + 1 + (words[at].lower() == "how")
+    end = at + 1 + (words[at].lower() == "how")  # "how many"
+    if words[at].lower() in ("what", "which", "whose", "how"):  # "what year", up to the auxiliary
+        ahead = (k for k in range(at + 1, len(words[: at + 5])) if words[k].lower() in AUXILIARIES)
+        end = next(ahead, end)
     before, rest = words[:at], words[end:]
     if negated and rest and rest[0].lower() in AUXILIARIES:
         rest.insert(1, "not")
@@ -610,10 +515,14 @@ def _statement(question, fake, negated):
     return sentence[0].upper() + sentence[1:] + "."
 
 
-def _attack(question, text, pool, rng, negated):
-    """Append the question in `text` as a statement with a fake answer; golds stay as they are."""
+def negate(question, pool, rng, text=None):
+    """Negation-like attack: the question as a negated statement with a fake answer, appended (6).
+
+    paper: "not" before the question's first adjective. here: after its auxiliary, which needs no
+    tagger. None for an unanswerable question or one without a question word.
+    """
     fake = question.answers and _another(question.answers[0].text, question, pool, rng)
-    sentence = fake and _statement(text, fake, negated)
+    sentence = fake and _statement(text or question.question, fake, negated=text is None)
     return _insert(question, sentence, len(question.context)) if sentence else None
 
 
@@ -632,19 +541,15 @@ def add_one_sentence(question, pool, rng):
         return _another(match[0], question, pool, rng) or match[0]
 
     text = ENTITY.sub(exchange, question.question)
-    return None if text == question.question else _attack(question, text, pool, rng, negated=False)
-
-
-def negate(question, pool, rng):
-    """Negation-like attack: the question as a negated statement with a fake answer, appended (6).
-
-    paper: "not" before the question's first adjective. here: after its auxiliary, which needs no
-    tagger. None for an unanswerable question or one without a question word.
-    """
-    return _attack(question, question.question, pool, rng, negated=True)
+    return negate(question, pool, rng, text) if text != question.question else None
 
 
 ATTACKS = {"addonesent": add_one_sentence, "negation": negate}
+
+
+def answer_pool(questions):
+    """The texts of all first gold answers: what synthetic and fake answers are drawn from."""
+    return [question.answers[0].text for question in questions if question.answers]
 
 
 def attack(questions, kind, seed=0):
@@ -662,10 +567,8 @@ def attack(questions, kind, seed=0):
 def add_synthetic_answers(questions, share, seed=0, kind="mixed"):
     """Give a share of the answerable questions a synthetic answer, in place."""
     pool, rng = answer_pool(questions), random.Random(seed)
-    return [
-        q.answers and rng.random() < share and synthetic_answer(q, pool, rng, kind) or q
-        for q in questions
-    ]
+    chosen = (bool(q.answers) and rng.random() < share for q in questions)
+    return [c and synthetic_answer(q, pool, rng, kind) or q for q, c in zip(questions, chosen)]
 
 
 def rematch(questions):
@@ -679,25 +582,25 @@ def rematch(questions):
         group = list(group)
         contexts = list(dict.fromkeys(q.context for q in group))
         folded = [context.casefold() for context in contexts]
-        counts = [Counter(re.findall(r"\w+", context)) for context in folded]
-        frequency = Counter(word for count in counts for word in count)
-        postings = defaultdict(lambda: ([], []))  # word -> contexts that hold it, tf-idf weights
+        counts = [Counter(re.findall(r"\w+", text)) for text in folded]
+        found = Counter(word for count in counts for word in count)
+        idf = {word: math.log(len(contexts) / n) for word, n in found.items()}
+        weights = defaultdict(list)  # word -> [(context, weight)]
         for k, count in enumerate(counts):
-            idf = {word: math.log(len(contexts) / frequency[word]) for word in count}
-            norm = math.sqrt(sum((n * idf[word]) ** 2 for word, n in count.items())) or 1.0
+            norm = math.hypot(*(n * idf[word] for word, n in count.items())) or 1.0
             for word, n in count.items():
-                postings[word][0].append(k)
-                postings[word][1].append(n * idf[word] ** 2 / norm)
-        postings = {word: tuple(map(np.array, lists)) for word, lists in postings.items()}
+                weights[word].append((k, n * idf[word] ** 2 / norm))
+        weights = {word: np.array(pairs).T for word, pairs in weights.items()}
         for question in group:
             scores = np.zeros(len(contexts))
-            for word in set(re.findall(r"\w+", question.question.casefold())) & postings.keys():
-                scores[postings[word][0]] += postings[word][1]
+            for word in sorted(
+                set(re.findall(r"\w+", question.question.casefold())) & weights.keys()
+            ):
+                scores[weights[word][0].astype(int)] += weights[word][1]
             golds = [answer.text.casefold() for answer in question.answers]
             for k in np.argsort(-scores, kind="stable") if golds else ():
-                if scores[k] <= 0:
-                    break
-                if contexts[k] != question.context and not any(g in folded[k] for g in golds):
+                other = scores[k] > 0 and contexts[k] != question.context
+                if other and not any(gold in folded[k] for gold in golds):
                     key = question.id + "-rematched"
                     moved.append(Question(key, question.question, contexts[k], [], title))
                     break

@@ -7,13 +7,14 @@ model trained from scratch. Letters: B windows in a batch, T positions, D hidden
 import json
 import math
 import re
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import huggingface_hub
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from huggingface_hub import snapshot_download
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import nn
 
@@ -160,9 +161,16 @@ RENAME = [  # our name, the name in BERT and RoBERTa checkpoints
 IGNORED = re.compile(r"cls\.|lm_head\.|pooler\.|embeddings\.position_ids$")  # of pretraining
 
 
-WORDPIECE_SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-ROBERTA_SPECIALS = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]
-FILES = "config.json", "tokenizer.json", "vocab.txt", "model.safetensors", "pytorch_model.bin"
+SAFE, UNSAFE = "model.safetensors", "pytorch_model.bin"
+SPECIALS = {
+    "bert": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
+    "roberta": ["<pad>", "<unk>", "<s>", "</s>", "<mask>"],
+}
+SUPPORTED = {  # in config.json; a missing key has the first value
+    "model_type": ("bert", "roberta"),
+    "hidden_act": ("gelu",),
+    "position_embedding_type": ("absolute",),
+}
 
 
 def checkpoint_name(name):
@@ -176,6 +184,17 @@ def checkpoint_name(name):
     return f"{theirs}.{kind}"
 
 
+@contextmanager
+def refusing(file):
+    """Turn what a library raises about a user's file, of many kinds, into one InputError."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        message = f"{file}: cannot be used ({reason}); give a BERT, RoBERTa or SpanBERT checkpoint"
+        raise InputError(message) from None
+
+
 def load_model(path_or_id, head_required=False):
     """Load a checkpoint directory or Hub id -> QAModel in evaluation mode, Tokenizer.
 
@@ -183,99 +202,66 @@ def load_model(path_or_id, head_required=False):
     InputError where a file is missing or broken, a weight is missing, unexpected, misshapen or not
     finite, or where the tokenizer does not fit.
     """
-    directory = _find(str(path_or_id))
-    config = _load_config(directory / "config.json")
-    tokenizer = _load_tokenizer(directory, config.vocab_size)
-    file, weights = _load_weights(directory)
-    with torch.device("meta"):  # shapes without memory: a lying config.json allocates nothing
-        model = QAModel(config)
-    names = {checkpoint_name(ours): ours for ours in model.state_dict()}
+    directory = Path(path_or_id)
+    if not directory.is_dir():
+        with refusing(path_or_id):  # a Hub id, fetched into the Hub's cache
+            wanted = ["config.json", "tokenizer.json", "vocab.txt"]
+            directory = Path(snapshot_download(str(path_or_id), allow_patterns=[*wanted, SAFE]))
+            if not (directory / SAFE).exists():
+                snapshot_download(str(path_or_id), allow_patterns=[*wanted, UNSAFE])
+    model = _empty_model(directory / "config.json")
+    tokenizer = _load_tokenizer(directory, model.config.vocab_size)
+    file = directory / SAFE if (directory / SAFE).exists() else directory / UNSAFE
+    with refusing(file):
+        load = safetensors.torch.load_file if file.name == SAFE else _load_bin
+        weights = {_modern(name): tensor for name, tensor in load(file).items()}
     if "qa_outputs.weight" not in weights and not head_required:
-        weights["qa_outputs.weight"] = torch.randn(2, config.hidden_size) * config.initializer_range
-        weights["qa_outputs.bias"] = torch.zeros(2)
-    missing = sorted(set(names) - set(weights))
-    unexpected = sorted(name for name in set(weights) - set(names) if not IGNORED.match(name))
+        head = torch.randn(2, model.config.hidden_size) * model.config.initializer_range
+        weights |= {"qa_outputs.weight": head, "qa_outputs.bias": torch.zeros(2)}
+    shapes = {checkpoint_name(name): list(p.shape) for name, p in model.named_parameters()}
+    missing = sorted(set(shapes) - set(weights))
+    unexpected = sorted(name for name in set(weights) - set(shapes) if not IGNORED.match(name))
     if missing or unexpected:
         what, some = ("lacks", missing) if missing else ("has unknown", unexpected)
         raise InputError(f"{file}: {what} weights {some[:3]}; is it BERT, RoBERTa or SpanBERT?")
-    for theirs, ours in names.items():
-        found, wanted = list(weights[theirs].shape), list(model.get_parameter(ours).shape)
-        if found != wanted:
-            raise InputError(f"{file}: {theirs} is {found}, not {wanted}; does config.json fit it?")
-        if not weights[theirs].isfinite().all():
-            raise InputError(f"{file}: {theirs} holds NaN or infinity; take an older checkpoint")
-    state = {ours: weights[theirs].float() for theirs, ours in names.items()}
+    for name, shape in shapes.items():
+        if list(weights[name].shape) != shape:
+            found = list(weights[name].shape)
+            raise InputError(f"{file}: {name} is {found}, not {shape}; does config.json fit it?")
+        if not weights[name].isfinite().all():
+            raise InputError(f"{file}: {name} holds NaN or infinity; take an older checkpoint")
+    state = {name: weights[checkpoint_name(name)].float() for name in model.state_dict()}
     model.load_state_dict(state, assign=True)
     return model.requires_grad_().eval(), tokenizer
 
 
-def _find(path_or_id):
-    """A directory as it is; a Hub id (like "bert-base-cased") is fetched into the Hub's cache."""
-    directory = Path(path_or_id)
-    for name in () if directory.is_dir() else FILES:
-        if name == "pytorch_model.bin" and (directory / "model.safetensors").exists():
-            continue
-        try:
-            directory = Path(huggingface_hub.hf_hub_download(path_or_id, name)).parent
-        except huggingface_hub.errors.LocalEntryNotFoundError as error:
-            _refuse(path_or_id, error)
-        except huggingface_hub.errors.EntryNotFoundError:
-            continue  # no Hub repository has all of FILES
-        except Exception as error:  # no network, no such id: the client raises many kinds
-            _refuse(path_or_id, error)
-    return directory
+def _load_bin(file):
+    return torch.load(file, map_location="cpu", weights_only=True)  # never unpickles objects
 
 
-def _refuse(path, error):
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    raise InputError(f"{path}: cannot be loaded ({reason}); is it a complete checkpoint?") from None
+def _modern(name):
+    """A weight's name without prefix, and LayerNorm's parameters by their names since 2018."""
+    name = re.sub(r"^(bert|roberta)\.", "", name)
+    return name.replace("Norm.gamma", "Norm.weight").replace("Norm.beta", "Norm.bias")
 
 
-def _load_config(path):
-    """config.json -> Config; what is not implemented is refused."""
-    try:
-        found = dict(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        _refuse(path, error)
-    supported = {
-        "model_type": ("bert", "roberta"),
-        "hidden_act": ("gelu",),
-        "position_embedding_type": ("absolute",),
-    }
-    for key, values in supported.items():
-        if found.get(key, values[0]) not in values:
-            raise InputError(f"{path}: {key} {found[key]!r} is not supported; only {values} is")
-    for f in fields(Config):
-        value = found.setdefault(f.name, f.default)
-        good = type(value) is f.type or (f.type is float and type(value) is int)
-        if f.type is int:
-            least = 0 if f.name == "pad_token_id" else 1
-            good = good and least <= value <= (1000 if f.name == "num_hidden_layers" else 10**7)
-        if f.type is float:
-            good = good and 0 <= value < 1
-        if not good:
-            raise InputError(f"{path}: {f.name} cannot be {value!r}; take it from the original")
-    if found["hidden_size"] % found["num_attention_heads"]:
-        raise InputError(f"{path}: num_attention_heads does not divide hidden_size; mend one")
-    return Config(**{f.name: found[f.name] for f in fields(Config)})
-
-
-def _load_weights(directory):
-    """The weights' file and its tensors under modern names without prefix; nothing is unpickled."""
-    file = directory / "model.safetensors"
-    try:
-        if file.exists():
-            weights = safetensors.torch.load_file(file)
-        else:
-            file = directory / "pytorch_model.bin"
-            weights = dict(torch.load(file, map_location="cpu", weights_only=True))
-        for name in list(weights):
-            modern = re.sub(r"^(bert|roberta)\.", "", name)
-            modern = modern.replace("LayerNorm.gamma", "LayerNorm.weight")
-            weights[modern.replace("LayerNorm.beta", "LayerNorm.bias")] = weights.pop(name)
-        return file, weights
-    except Exception as error:  # both loaders raise many kinds for a broken file
-        _refuse(file, error)
+def _empty_model(file):
+    """config.json -> a QAModel that has shapes but takes no memory, so that no size can hurt."""
+    with refusing(file):
+        found = dict(json.loads(file.read_text("utf-8")))
+        for key, values in SUPPORTED.items():
+            if found.get(key, values[0]) not in values:
+                raise ValueError(f"{key} {found[key]!r} is not supported, only {', '.join(values)}")
+        config = Config(**{f.name: found[f.name] for f in fields(Config) if f.name in found})
+        for f in fields(Config):
+            value, least = getattr(config, f.name), 0 if f.type is float or "pad" in f.name else 1
+            most = {float: 1, int: 1000 if "layers" in f.name else 10**7}.get(f.type)
+            if isinstance(value, bool) != (f.type is bool) or most and not least <= value <= most:
+                raise ValueError(f"{f.name} cannot be {value!r}")
+        if config.hidden_size % config.num_attention_heads:
+            raise ValueError("num_attention_heads does not divide hidden_size")
+        with torch.device("meta"):
+            return QAModel(config)
 
 
 def wordpiece_tokenizer(vocabulary, lowercase):
@@ -284,7 +270,7 @@ def wordpiece_tokenizer(vocabulary, lowercase):
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    tokenizer.add_special_tokens([token for token in WORDPIECE_SPECIALS if token in vocabulary])
+    tokenizer.add_special_tokens([token for token in SPECIALS["bert"] if token in vocabulary])
     ids = [(token, vocabulary[token]) for token in ("[SEP]", "[CLS]")]
     tokenizer.post_processor = processors.BertProcessing(*ids)
     return tokenizer
@@ -293,27 +279,20 @@ def wordpiece_tokenizer(vocabulary, lowercase):
 def _load_tokenizer(directory, vocab_size):
     """tokenizer.json, or a WordPiece vocab.txt, cased if it holds a capital letter."""
     file = directory / "tokenizer.json"
-    try:
-        if file.exists():
+    file = file if file.exists() else directory / "vocab.txt"
+    with refusing(file):
+        if file.name == "vocab.txt":
+            tokens = file.read_text("utf-8").rstrip("\n").split("\n")
+            lowercase = not any(re.match("[A-Z]", token) for token in tokens)
+            tokenizer = wordpiece_tokenizer({t: i for i, t in enumerate(tokens)}, lowercase)
+        else:
             tokenizer = Tokenizer.from_file(str(file))
             tokenizer.no_truncation()
             tokenizer.no_padding()
-        else:
-            file = directory / "vocab.txt"
-            tokens = file.read_text("utf-8").rstrip("\n").split("\n")
-            lowercase = not any(re.match(r"[A-Z]", token) for token in tokens)
-            tokenizer = wordpiece_tokenizer({t: i for i, t in enumerate(tokens)}, lowercase)
         size = max(tokenizer.get_vocab().values()) + 1
+        if size > vocab_size:
+            raise ValueError(f"it has {size} tokens, but config.json says {vocab_size}")
         pair_layout(tokenizer)
-    except InputError:
-        raise
-    except Exception as error:  # tokenizers raises plain Exception
-        _refuse(file, error)
-    if size > vocab_size:
-        raise InputError(
-            f"{file}: has {size} tokens where config.json says {vocab_size}; take both from one "
-            "checkpoint"
-        )
     return tokenizer
 
 
@@ -322,34 +301,31 @@ def save_model(model, tokenizer, directory):
 
     Raises InputError where it cannot be written.
     """
-    config, kind = asdict(model.config), model.config.model_type
-    name = {"bert": "BertForQuestionAnswering", "roberta": "RobertaForQuestionAnswering"}[kind]
-    config |= {"architectures": [name], "hidden_act": "gelu", "position_embedding_type": "absolute"}
-    settings = json.loads(tokenizer.to_str())
+    kind, about = model.config.model_type, json.loads(tokenizer.to_str())
+    family = {"bert": "BertForQuestionAnswering", "roberta": "RobertaForQuestionAnswering"}
+    fixed = {key: values[0] for key, values in SUPPORTED.items()}
     keys = "pad_token", "unk_token", "cls_token", "sep_token", "mask_token"
-    special = zip(keys, WORDPIECE_SPECIALS if kind == "bert" else ROBERTA_SPECIALS)
-    about = {
+    specials = zip(keys, SPECIALS[kind])
+    settings = {
         # This class takes tokenizer.json as it is; BertTokenizer would rebuild it, lower-casing.
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "do_lower_case": bool((settings["normalizer"] or {}).get("lowercase")),
+        "do_lower_case": bool((about["normalizer"] or {}).get("lowercase")),
         "model_max_length": model.max_length,
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
-        **{key: t for key, t in special if tokenizer.token_to_id(t) is not None},
-    }
+    } | {key: token for key, token in specials if tokenizer.token_to_id(token) is not None}
+    config = fixed | asdict(model.config) | {"architectures": [family[kind]]}
+    files = {"config.json": config, "tokenizer_config.json": settings, "tokenizer.json": about}
+    files = {name: json.dumps(content, indent=2).encode() for name, content in files.items()}
+    if about["model"]["type"] == "WordPiece":
+        vocabulary = about["model"]["vocab"]
+        files["vocab.txt"] = "".join(
+            f"{t}\n" for t in sorted(vocabulary, key=vocabulary.get)
+        ).encode()
     weights = {}
     for ours, tensor in model.state_dict().items():
         theirs = checkpoint_name(ours)
         theirs = theirs if theirs.startswith("qa_outputs") else f"{kind}.{theirs}"
         weights[theirs] = tensor.detach().cpu().contiguous()
-    files = {
-        "config.json": json.dumps(config, indent=2),
-        "tokenizer_config.json": json.dumps(about, indent=2),
-        "tokenizer.json": tokenizer.to_str(pretty=True),
-    }
-    if settings["model"]["type"] == "WordPiece":
-        vocabulary = settings["model"]["vocab"]
-        files["vocab.txt"] = "\n".join(sorted(vocabulary, key=vocabulary.get)) + "\n"
-    for name, text in files.items():
-        write_file(Path(directory) / name, text.encode())
-    content = safetensors.torch.save(weights, {"format": "pt"})
-    write_file(Path(directory) / "model.safetensors", content)
+    files[SAFE] = safetensors.torch.save(weights, {"format": "pt"})
+    for name, content in files.items():
+        write_file(Path(directory) / name, content)

@@ -23,28 +23,15 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from tokenizers import trainers
 from tqdm import tqdm
 
-from data import (
-    ATTACKS,
-    InputError,
-    Question,
-    add_synthetic_answers,
-    attack,
-    length_bucketed,
-    make_windows,
-    read_questions,
-    say,
-    some_ids,
-    write_file,
-    write_questions,
-)
-from model import Config, QAModel, load_model, save_model, wordpiece_tokenizer, WORDPIECE_SPECIALS
+import data
+from data import InputError, Question, collate, make_windows, read_questions, write_file
+from model import SPECIALS, Config, QAModel, load_model, refusing, save_model, wordpiece_tokenizer
 
 # --- Losses ----------------------------------------------------------------------------------
 #
@@ -146,41 +133,44 @@ def best_spans(start_logits, end_logits, context_mask, max_answer_length):
 
 
 @torch.inference_mode()
-def predict(model, windows, loss, max_answer_length):
-    """The best span of every question and how much speaks against answering.
+def predict(model, tokenizer, questions, settings):
+    """The best span of every question, answered or not, and how much speaks against answering.
 
-    -> {id: text}, {id: no-answer score}. The robust score is minus the best span's (a span must
-    score above 0 to be an answer, sec. 5.2); the default one is the null score, the least
+    -> {id: text}, {id: no-answer score}. The robust score is minus the best span's, so that a span
+    must score 0 or more to be an answer (sec. 5.2). The default one is the null score, the least
     start[0] + end[0] of the question's windows, minus the best span's (sec. 2).
     """
-    device = next(model.parameters()).device
-    scores, nulls = np.zeros((2, len(windows)))
-    spans = np.zeros((2, len(windows)), int)
-    order = np.argsort(-windows.lengths, kind="stable")
-    with tqdm(total=len(order), unit=" windows", desc="predict", disable=None, leave=False) as bar:
-        for k in range(0, len(order), 32):
-            indices = order[k : k + 32]
-            batch = to_device(windows.batch(indices), device)
-            with autocast(model):
-                start, end = model(batch.input_ids, batch.segment_ids, batch.mask)
-            best = best_spans(start, end, batch.context_mask, max_answer_length)
-            scores[indices], spans[0, indices], spans[1, indices] = (x.cpu().numpy() for x in best)
-            nulls[indices] = (start[:, 0] + end[:, 0]).cpu().numpy()
-            bar.update(len(indices))
-    first = np.flatnonzero(np.diff(windows.question_index, prepend=-1))  # window of each question
-    best = np.lexsort((-scores, windows.question_index))[first]  # ties: the earliest window
-    null = np.minimum.reduceat(nulls, first) if loss == "default" else np.zeros(len(first))
+    windows = windows_of(questions, model, tokenizer, settings)
+    lengths = np.array([len(window) for window in windows])
+    order = np.argsort(-lengths, kind="stable")
+    scores, nulls, starts, ends = np.zeros((4, len(windows)))
+    model.eval()
+    bar = tqdm(total=len(order), unit=" windows", desc="predict", disable=None, leave=False)
+    for indices in np.split(order, range(32, len(order), 32)):
+        batch = collate([windows[i] for i in indices], device_of(model))
+        with autocast(model):
+            start, end = model(batch.input_ids, batch.segment_ids, batch.mask)
+        best = best_spans(start, end, batch.context_mask, settings.max_answer_length)
+        scores[indices], starts[indices], ends[indices] = (x.cpu().numpy() for x in best)
+        nulls[indices] = (start[:, 0] + end[:, 0]).cpu().numpy()
+        bar.update(len(indices))
+    bar.close()
     texts, no_answer = {}, {}
-    for i, score, against in zip(best, scores[best].tolist(), null.tolist()):
-        key = windows.questions[windows.question_index[i]].id
-        texts[key] = windows.text(i, *spans[:, i]) if score > NO_SPAN else ""
-        no_answer[key] = against - score
+    for index, group in itertools.groupby(range(len(windows)), lambda i: windows[i].question_index):
+        group = list(group)
+        i = max(group, key=lambda i: scores[i])  # ties: the earliest window
+        null = min(nulls[group]) if settings.loss == "default" else 0.0
+        text = windows[i].text(int(starts[i]), int(ends[i])) if scores[i] > NO_SPAN else ""
+        texts[questions[index].id], no_answer[questions[index].id] = text, float(null - scores[i])
     return texts, no_answer
 
 
-def blank(texts, no_answer_scores, threshold):
-    """Texts with "" where the no-answer score lies above the threshold (sec. 5.2: 0, untuned)."""
-    return {k: "" if no_answer_scores[k] > threshold else text for k, text in texts.items()}
+def evaluate(model, tokenizer, questions, settings):
+    """-> official scores, answers {id: text}, no-answer scores {id: float}."""
+    texts, no_answer = predict(model, tokenizer, questions, settings)
+    scores = squad_scores(questions, texts, no_answer, settings.threshold)
+    empty = {key for key, score in no_answer.items() if score > settings.threshold}
+    return scores, {k: "" if k in empty else text for k, text in texts.items()}, no_answer
 
 
 # --- Scores: the official SQuAD 2.0 script's -------------------------------------------------
@@ -235,7 +225,7 @@ def squad_scores(questions, predictions, no_answer_scores=None, threshold=1.0):
         if found is not None and ids ^ found.keys():
             problem = "has no" if ids - found.keys() else "is unknown but has a"
             odd = sorted(ids - found.keys() or found.keys() - ids)
-            raise InputError(f"a question {problem} {what} {some_ids(odd)}; score the same file")
+            raise InputError(f"{problem} {what}: {data.some_ids(odd)}; score the same file")
     answerable = {question.id: bool(question.answers) for question in questions}
     raw = {q.id: question_scores(q, predictions[q.id]) for q in questions}
     final = dict(raw)
@@ -283,17 +273,15 @@ class Settings:
     init: str = setting("", "checkpoint directory or Hub id to start from; none: small, random")
     out: str = setting("runs/toy", "run directory")
     loss: str = setting("robust", "the paper's or the usual one", choices=["robust", "default"])
-    # paper does not say: the share and the making of synthetic answers.
+    # paper does not say: the share of synthetic answers.
     synthetic: float = setting(
         None,
-        "share of answerable questions given a synthetic answer; "
-        "if not set, 0.3 for robust and 0 for default",
+        "share of answerable questions with a synthetic answer "
+        "(none given: 0.3 for robust, 0 for default)",
         0,
         1,
     )
-    synthetic_kind: str = setting(
-        "mixed", "how they are made", choices=["evidence", "template", "mixed"]
-    )
+    synthetic_kind: str = setting("mixed", "of sentence", choices=["evidence", "template", "mixed"])
     qa_weight: float = setting(2.0, "weight of the QA loss [authors' code]")
     tagging_weight: float = setting(1.0, "weight of the tagging loss [authors' code]")
     positive_weight: float = setting(2.0, "weight of labelled positions in it [authors' code]")
@@ -311,48 +299,64 @@ class Settings:
     eval_every: int = setting(0, "also evaluate every N steps; 0: at the end only")
     seed: int = setting(0, "of weights, order, dropout and synthetic answers", 0, 2**32 - 1)
 
+    def __post_init__(self):
+        for f in fields(self):
+            value, (low, high) = getattr(self, f.name), f.metadata["range"]
+            if isinstance(value, (int, float)) and not low <= value <= high:
+                raise InputError(f"{flag(f.name)} {value} is not between {low:g} and {high:g}")
+        if self.synthetic is None:
+            object.__setattr__(self, "synthetic", 0.3 if self.loss == "robust" else 0.0)
 
-# The toy run: a small encoder, from random weights, on short contexts.
-TOY_SETTINGS = {
+
+DECODING = "loss", "threshold", "max_length", "stride", "max_answer_length"
+TOY_SETTINGS = {  # a small encoder, from random weights, on short contexts
     "eval": ("toy-dev", "toy-information-seeking", "toy-addonesent", "toy-negation"),
     "batch_size": 64,
     "lr": 2e-3,
     "warmup": 100,
-    "epochs": 6.0,
+    "epochs": 4.0,
     "max_length": 128,
     "stride": 32,
     "max_answer_length": 16,
 }
 
 
-def to_device(batch, device):
-    return type(batch)(*(tensor.to(device, non_blocking=True) for tensor in batch))
+def device_of(model):
+    return next(model.parameters()).device
 
 
 def autocast(model):
     """bfloat16 matrix products where the processor has them and the model is wide enough to gain."""
-    device = next(model.parameters()).device.type
+    device = device_of(model).type
     fast = device == "cuda" or torch.cpu._is_amx_tile_supported()
-    return (
-        torch.autocast(device, torch.bfloat16)
-        if fast and model.config.hidden_size >= 256
-        else nullcontext()
-    )
+    wide = model.config.hidden_size >= 256
+    return torch.autocast(device, torch.bfloat16) if fast and wide else nullcontext()
+
+
+def windows_of(questions, model, tokenizer, settings):
+    """make_windows as the settings and the model want it."""
+    if settings.max_length > model.max_length:
+        raise InputError(
+            f"--max-length {settings.max_length}: the model ends at {model.max_length}"
+        )
+    shape = settings.max_length, settings.stride
+    return make_windows(questions, tokenizer, *shape, model.config.question_overlap)
 
 
 def new_model(questions, settings):
-    """A small random encoder and a WordPiece tokenizer trained on the spot; see toy_corpus.
+    """A small random encoder and a WordPiece tokenizer trained on the spot.
 
-    Matching a name across the text does not emerge from random weights in minutes, so context
+    Matching a name across the text does not emerge from random weights in minutes. So context
     tokens that the question holds get a segment of their own (the exact-match feature of DrQA,
-    Chen et al. 2017). Pretrained checkpoints do not need it.
+    Chen et al. 2017), and positions start as sines (Vaswani et al. 2017). Pretrained encoders need
+    neither.
     """
-    tokenizer = wordpiece_tokenizer({token: k for k, token in enumerate(WORDPIECE_SPECIALS)}, True)
+    tokenizer = wordpiece_tokenizer({token: k for k, token in enumerate(SPECIALS["bert"])}, True)
     trainer = trainers.WordPieceTrainer(
-        vocab_size=8000, special_tokens=WORDPIECE_SPECIALS, show_progress=False
+        vocab_size=8000, special_tokens=SPECIALS["bert"], show_progress=False
     )
-    texts = sorted({text for q in questions for text in (q.question, q.context)})
-    tokenizer.train_from_iterator(texts, trainer)
+    texts = {text for q in questions for text in (q.question, q.context)}
+    tokenizer.train_from_iterator(sorted(texts), trainer)
     config = Config(
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=64,
@@ -363,34 +367,13 @@ def new_model(questions, settings):
         type_vocab_size=3,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
+        initializer_range=0.1,
         question_overlap=True,
     )
-    return QAModel(config), tokenizer
-
-
-def evaluate(model, tokenizer, questions, settings):
-    """-> official scores, final predictions {id: text}, no-answer scores {id: float}."""
-    windows = windows_for(model, tokenizer, questions, settings)
-    texts, no_answer = predict(model.eval(), windows, settings.loss, settings.max_answer_length)
-    scores = squad_scores(questions, texts, no_answer, settings.threshold)
-    return scores, blank(texts, no_answer, settings.threshold), texts, no_answer
-
-
-def windows_for(model, tokenizer, questions, settings):
-    if settings.max_length > model.max_length:
-        raise InputError(
-            f"--max-length {settings.max_length}: the model ends at {model.max_length}"
-        )
-    overlap = model.config.question_overlap
-    return make_windows(questions, tokenizer, settings.max_length, settings.stride, overlap)
-
-
-def loss_of(start, end, batch, settings):
-    """The loss that the settings name, of a batch's logits."""
-    if settings.loss == "default":
-        return default_loss(start, end, batch.start_positions, batch.end_positions, batch.mask)
-    weights = settings.qa_weight, settings.tagging_weight, settings.positive_weight
-    return robust_loss(start, end, batch.start_labels, batch.end_labels, batch.mask, *weights)
+    model = QAModel(config)
+    angles = torch.arange(settings.max_length)[:, None] / 10000 ** (torch.arange(0, 64, 2) / 64)
+    model.positions.weight.data = torch.cat([angles.sin(), angles.cos()], 1) / 2
+    return model, tokenizer
 
 
 def train(settings, resume=False):
@@ -398,90 +381,84 @@ def train(settings, resume=False):
 
     metrics.jsonl has a line per logged step, metrics.json the final scores of every --eval file.
     """
-    out, device = Path(settings.out), torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    out, began = Path(settings.out), time.monotonic()
     tests = {name: read_questions(name) for name in settings.eval}
     questions = read_questions(settings.train)
     random.Random(settings.seed).shuffle(questions)
-    questions = questions[: settings.limit or None]
-    questions = add_synthetic_answers(
-        questions, settings.synthetic, settings.seed, settings.synthetic_kind
+    questions = data.add_synthetic_answers(
+        questions[: settings.limit or None],
+        settings.synthetic,
+        settings.seed,
+        settings.synthetic_kind,
     )
     torch.manual_seed(settings.seed)
     model, tokenizer = (
         load_model(settings.init) if settings.init else new_model(questions, settings)
     )
-    model.to(device)
-    windows = windows_for(model, tokenizer, questions, settings)
-    lost = [q.id for q, golds in zip(questions, windows.golds) if (golds < 0).any()]
-    if lost:
-        say(f"{len(lost)} questions have an answer not in their context; left out {some_ids(lost)}")
-    lost = set(lost)
-    usable = np.array([questions[q].id not in lost for q in windows.question_index])
-    usable = np.flatnonzero(usable)
-    optimizer = torch.optim.AdamW(model.parameters(), settings.lr, weight_decay=0.0, fused=True)
-    per_epoch = math.ceil(len(usable) / settings.batch_size)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    windows = windows_of(questions, model, tokenizer, settings)
+    lost = dict.fromkeys(w.question.id for w in windows if (w.golds < 0).any())
+    if lost:  # all-zero labels would teach that such a question has no answer
+        say(f"{data.some_ids(list(lost))} have an answer that is not in the context; left out")
+    windows = [window for window in windows if window.question.id not in lost]
+    if not windows:
+        raise InputError(f"{settings.train}: leaves nothing to train on; give more questions")
+    lengths = np.array([len(window) for window in windows])
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0, fused=True)
+    per_epoch = math.ceil(len(windows) / settings.batch_size)
     total = max(1, round(settings.epochs * per_epoch))
-    first = load_state(out, model, optimizer, settings) if resume else 0
+    first, log = load_state(settings, model, optimizer) if resume else (0, [])
     write_file(out / "settings.json", json.dumps(asdict(settings), indent=2).encode())
-    log, order, began = [], None, time.monotonic()
-    if resume and (out / "metrics.jsonl").exists():
-        lines = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
-        log = [line for line in lines if line["step"] <= first]
-    parameters = sum(p.numel() for p in model.parameters())
+    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     say(
-        f"training on {len(usable)} windows of {len(questions)} questions, {total} steps of "
-        f"{settings.batch_size}; {parameters / 1e6:.1f} M parameters, {settings.loss} loss, {device}"
+        f"{settings.loss} loss, {len(windows)} windows of {len(questions)} questions, {total} steps "
+        f"of {settings.batch_size}, {millions:.1f} M parameters, {device_of(model).type}"
     )
     bar = tqdm(total=total, initial=first, unit=" steps", desc="train", disable=None)
     for step in range(first, total):
         epoch, k = divmod(step, per_epoch)
-        if order is None or k == 0:
+        if k == 0 or step == first:
             rng = np.random.default_rng([settings.seed, epoch])
-            order = length_bucketed(windows.lengths[usable], settings.batch_size, rng)
-        batch = to_device(windows.batch(usable[order[k]]), device)
+            order = data.length_bucketed(lengths, settings.batch_size, rng)
+        batch = collate([windows[i] for i in order[k]], device_of(model))
         warm = min(1.0, (step + 1) / (settings.warmup + 1))
-        for group in optimizer.param_groups:
-            group["lr"] = settings.lr * warm * (1 - step / total)
+        optimizer.param_groups[0]["lr"] = settings.lr * warm * (1 - step / total)
         model.train()
         with autocast(model):
-            start, end = model(batch.input_ids, batch.segment_ids, batch.mask)
-        loss = loss_of(start, end, batch, settings)
+            logits = model(batch.input_ids, batch.segment_ids, batch.mask)
+        if settings.loss == "default":
+            loss = default_loss(*logits, batch.start_positions, batch.end_positions, batch.mask)
+        else:
+            weights = settings.qa_weight, settings.tagging_weight, settings.positive_weight
+            loss = robust_loss(*logits, batch.start_labels, batch.end_labels, batch.mask, *weights)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         bar.update()
         done = step + 1
-        evaluating = done < total and settings.eval_every and done % settings.eval_every == 0
-        if done % 50 == 0 or done == total or evaluating:
-            value = loss.item()
-            if not math.isfinite(value):
-                raise InputError(
-                    f"the loss is {value} at step {done}; lower --lr and go on with --resume"
-                )
-            bar.set_postfix(loss=f"{value:.3f}")
-            seconds = round(time.monotonic() - began, 1)
-            log.append(
-                {"step": done, "loss": value, "gradient_norm": norm.item(), "seconds": seconds}
-            )
-        if evaluating:
-            for name, test in tests.items():
-                log.append(
-                    {"step": done, "eval": name} | evaluate(model, tokenizer, test, settings)[0]
-                )
-        if done % 500 == 0 or evaluating or done == total:
-            write_file(out / "metrics.jsonl", "".join(json.dumps(x) + "\n" for x in log).encode())
-            if done < total:
-                save_state(out, model, optimizer, settings, done)
+        scoring = settings.eval_every and done % settings.eval_every == 0 and done < total
+        if done % 50 == 0 or done == total or scoring:
+            line = {"step": done, "loss": loss.item(), "gradient_norm": norm.item()}
+            if not math.isfinite(line["loss"]):
+                raise InputError(f"the loss is {line['loss']} at step {done}; try a lower --lr")
+            log.append(line)
+            bar.set_postfix(loss=f"{line['loss']:.3f}")
+        for name, test in tests.items() if scoring else ():
+            log.append({"step": done, "eval": name} | evaluate(model, tokenizer, test, settings)[0])
+        if done % 500 == 0 or done == total or scoring:
+            lines = "".join(json.dumps(line) + "\n" for line in log)
+            write_file(out / "metrics.jsonl", lines.encode())
+            save_state(settings, model, optimizer, done, log)
     bar.close()
     save_model(model, tokenizer, out)
-    (out / STATE).unlink(missing_ok=True)
     results = {name: evaluate(model, tokenizer, test, settings) for name, test in tests.items()}
-    metrics = {name: result[0] for name, result in results.items()}
+    metrics = {name: scores for name, (scores, *_) in results.items()}
     write_file(out / "metrics.json", json.dumps(metrics, indent=2).encode())
+    (out / STATE).unlink(missing_ok=True)
     print(score_table(metrics))
-    for name, test in list(tests.items())[:1]:
-        print(f"\nMistakes on {name}:\n{mistakes(test, results[name][1])}")
+    for name in settings.eval[:1]:
+        print(f"\nMistakes on {name}:\n{mistakes(tests[name], results[name][1])}")
     print(f"\n{(time.monotonic() - began) / 60:.1f} minutes; the model is in {out}")
     return model, tokenizer
 
@@ -489,256 +466,222 @@ def train(settings, resume=False):
 STATE = "state.safetensors"
 
 
-def save_state(out, model, optimizer, settings, step):
+def save_state(settings, model, optimizer, step, log):
     """All that training depends on, in one file, so that a kill leaves the old or the new state."""
     tensors = {"random": torch.get_rng_state()}
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
     for name, parameter in model.named_parameters():
-        tensors["model." + name] = parameter.detach()
-        for key, moment in optimizer.state[parameter].items():
-            tensors[f"{key}.{name}"] = moment
-    about = {"step": str(step), "settings": json.dumps(asdict(settings))}
-    write_file(out / STATE, save(tensors, about))
+        tensors[f"weight {name}"] = parameter.detach()
+        tensors |= {f"{key} {name}": value for key, value in optimizer.state[parameter].items()}
+    about = {"settings": asdict(settings), "step": step, "log": log}
+    content = safetensors.torch.save(tensors, {"about": json.dumps(about)})
+    write_file(Path(settings.out) / STATE, content)
 
 
-def load_state(out, model, optimizer, settings):
-    """Put the last saved state back -> the number of steps done."""
-    try:
-        with safe_open(out / STATE, "pt") as file:
-            about, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{out / STATE}: cannot be resumed from ({error}); start anew") from None
-    before, now = json.loads(about["settings"]), json.loads(json.dumps(asdict(settings)))
-    changed = [key for key in now if now[key] != before.get(key)]
-    if changed:
-        raise InputError(f"{out}: cannot be resumed with other settings than before: {changed}")
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(tensors["model." + name])
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                moment = tensors[f"{key}.{name}"]
-                optimizer.state[parameter][key] = (
-                    moment.to(parameter.device) if key != "step" else moment
-                )
+def load_state(settings, model, optimizer):
+    """Put the last saved state back -> steps done, log."""
+    file = Path(settings.out) / STATE
+    with refusing(file), safetensors.safe_open(file, "pt") as state:
+        about = json.loads(state.metadata()["about"])
+        tensors = {key: state.get_tensor(key) for key in state.keys()}
+    for key, now in json.loads(json.dumps(asdict(settings))).items():
+        if about["settings"][key] != now:
+            before = about["settings"][key]
+            raise InputError(f"{file}: resumed with {flag(key)} {now}, begun with {before}")
+    for name, parameter in model.named_parameters():
+        parameter.data.copy_(tensors[f"weight {name}"])
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            optimizer.state[parameter][key] = tensors[f"{key} {name}"].to(parameter.device)
     torch.set_rng_state(tensors["random"])
     if "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"])
-    return int(about["step"])
-
-
-def score_table(metrics):
-    """{name: official scores} as text."""
-    columns = ("total", "exact", "f1", "HasAns_f1", "NoAns_f1", "best_f1")
-    lines = [f"{'':32}" + "".join(f"{column:>11}" for column in columns)]
-    for name, scores in metrics.items():
-        cells = [scores.get(column) for column in columns]
-        cells = ["-" if c is None else str(c) if type(c) is int else f"{c:.1f}" for c in cells]
-        lines.append(f"{Path(name).name:32}" + "".join(f"{cell:>11}" for cell in cells))
-    return "\n".join(lines)
-
-
-def mistakes(questions, predictions, most=5):
-    """At most five wrong answers in words."""
-    wrong = [q for q in questions if question_scores(q, predictions[q.id])[0] < 1]
-    lines = []
-    for q in wrong[:: max(1, len(wrong) // most)][:most]:
-        golds = " / ".join(dict.fromkeys(a.text for a in q.answers)) or "(no answer)"
-        lines.append(
-            f"  {q.question}\n    gold {golds} | predicted {predictions[q.id] or '(no answer)'}"
-        )
-    return "\n".join(lines) or "  none"
+    return about["step"], about["log"]
 
 
 # --- Commands --------------------------------------------------------------------------------
 
 
-def compare(settings, seeds, resume):
-    """Train with the default and the robust loss from the same seeds and print one table.
-
-    Every test set and both attacks on the first one: F1 (HasAns / NoAns) as mean ± standard
-    deviation over the seeds; the F1 that an attack costs; robust's cost as a share of default's.
-    """
-    tests = {name: read_questions(name) for name in settings.eval}
-    first = settings.eval[0]
-    tests |= {kind: attack(tests[first], kind) for kind in ATTACKS}
-    originals = {question.id: question for question in tests[first]}
-    results = {}  # loss -> row -> column -> a value per seed
-    for loss, seed in itertools.product(("default", "robust"), range(seeds)):
-        share = 0.0 if loss == "default" else settings.synthetic
-        out, seed = str(Path(settings.out) / f"{loss}-{seed}"), settings.seed + seed
-        run = replace(settings, loss=loss, seed=seed, out=out, synthetic=share, eval=())
-        say(f"\n{loss} loss, seed {seed}")
-        if resume and (Path(out) / "metrics.json").exists():
-            model, tokenizer = load_model(out, head_required=True)
-        else:
-            model, tokenizer = train(run, resume and (Path(out) / STATE).exists())
-        finals, rows = {}, results.setdefault(loss, {})
-        for name, test in tests.items():
-            scores, finals[name], *_ = evaluate(model, tokenizer, test, run)
-            for column in ("f1", "HasAns_f1", "NoAns_f1"):
-                if column in scores:
-                    values = rows.setdefault(name, {}).setdefault(column, [])
-                    values.append(scores[column])
-        for kind in ATTACKS:
-            attacked = [question_scores(q, finals[kind][q.id])[1] for q in tests[kind]]
-            before = [question_scores(originals[q.id], finals[first][q.id])[1] for q in tests[kind]]
-            cost = 100 * (np.mean(before) - np.mean(attacked))
-            rows.setdefault(f"{kind} drop", {}).setdefault("f1", []).append(cost)
-    write_file(Path(settings.out) / "compare.json", json.dumps(results, indent=2).encode())
-    print(f"{'F1 (HasAns / NoAns), ' + str(seeds) + ' seeds':36}{'default':>34}{'robust':>34}")
-    for row, columns in results["default"].items():
-        cells = []
-        for rows in results.values():
-            numbers = [f"{np.mean(v):.1f} ± {np.std(v):.1f}" for v in rows[row].values()]
-            cells.append(numbers[0] + (f" ({' / '.join(numbers[1:])})" if numbers[1:] else ""))
-        print(f"{Path(row).name:36}" + "".join(f"{cell:>34}" for cell in cells))
-    for kind in ATTACKS:
-        drops = [np.mean(rows[f"{kind} drop"]["f1"]) for rows in results.values()]
-        ratio = f"{drops[1] / drops[0]:.2f}" if drops[0] >= 3 else "- (default drops less than 3)"
-        print(f"{kind + ' drop, robust / default':36}{ratio:>68}")
-
-
-def stored_settings(directory, given):
-    """The settings a checkpoint was trained with, where it says so, under those now given."""
-    path = Path(directory) / "settings.json"
-    stored = {"loss": "default"}
-    if path.exists():
-        try:
-            found = json.loads(path.read_text("utf-8"))
-            stored = {key: found[key] for key in DECODING if key in found}
-        except (OSError, ValueError, TypeError) as error:
-            raise InputError(f"{path}: cannot be read ({error}); repair or remove it") from None
-    return make_settings(stored | given)
-
-
-DECODING = "loss", "threshold", "max_length", "stride", "max_answer_length"
-
-
-def make_settings(given):
-    """Given options over the defaults, checked."""
-    toy = given.get("train", "toy-train") == "toy-train" and not given.get("init")
-    settings = Settings(**((TOY_SETTINGS if toy else {}) | given))
-    if settings.synthetic is None:
-        settings = replace(settings, synthetic=0.3 if settings.loss == "robust" else 0.0)
-    for f in fields(Settings):
-        value, (low, high) = getattr(settings, f.name), f.metadata["range"]
-        if f.type in (int, float) and not low <= value <= high:
-            raise InputError(f"{flag(f.name)} {value} is not between {low:g} and {high:g}")
-    return replace(settings, eval=tuple(settings.eval))
+def say(message):
+    print(message, file=sys.stderr)
 
 
 def flag(name):
     return "--" + name.replace("_", "-")
 
 
-def argument_parser():
+def score_table(metrics):
+    """{name: official scores} as text."""
+    columns = "total", "exact", "f1", "HasAns_f1", "NoAns_f1", "best_f1"
+    lines = [" " * 32 + "".join(f"{column:>11}" for column in columns)]
+    for name, scores in metrics.items():
+        cells = (f"{scores[c]:.{int(c != 'total')}f}" if c in scores else "-" for c in columns)
+        lines.append(f"{Path(name).name:32}" + "".join(f"{cell:>11}" for cell in cells))
+    return "\n".join(lines)
+
+
+def mistakes(questions, answers, most=5):
+    """At most five wrong answers in words."""
+    wrong = [q for q in questions if question_scores(q, answers[q.id])[0] < 1]
+    lines = []
+    for q in wrong[:: max(1, len(wrong) // most)][:most]:
+        golds = " / ".join(dict.fromkeys(a.text for a in q.answers))
+        said = answers[q.id] or "(no answer)"
+        lines.append(f"  {q.question}\n    gold: {golds or '(no answer)'}; predicted: {said}")
+    return "\n".join(lines) or "  none"
+
+
+def compare(settings, seeds, resume):
+    """Train with the default and the robust loss from the same seeds and print one table.
+
+    Every test set and both attacks on the first one: F1 (HasAns / NoAns) as mean ± standard
+    deviation over the seeds, the F1 that an attack costs, and robust's cost as a share of default's.
+    """
+    tests = {name: read_questions(name) for name in settings.eval}
+    base = settings.eval[0]
+    tests |= {kind: data.attack(tests[base], kind) for kind in data.ATTACKS}
+    results = {}  # "loss/row" -> [numbers of each seed]
+    for loss, seed in itertools.product(("default", "robust"), range(seeds)):
+        share = 0.0 if loss == "default" else settings.synthetic
+        out, seed = str(Path(settings.out) / f"{loss}-{seed}"), settings.seed + seed
+        run = replace(settings, loss=loss, seed=seed, out=out, synthetic=share, eval=())
+        if resume and (Path(out) / "metrics.json").exists():
+            model, tokenizer = load_model(out, head_required=True)
+        else:
+            model, tokenizer = train(run, resume and (Path(out) / STATE).exists())
+        f1 = {}
+        for name, test in tests.items():
+            scores, answers, _ = evaluate(model, tokenizer, test, run)
+            f1[name] = {q.id: 100 * question_scores(q, answers[q.id])[1] for q in test}
+            numbers = [scores[k] for k in ("f1", "HasAns_f1", "NoAns_f1") if k in scores]
+            results.setdefault(f"{loss}/{name}", []).append(numbers)
+        for kind in data.ATTACKS:
+            costs = [f1[base][key] - after for key, after in f1[kind].items()]
+            results.setdefault(f"{loss}/{kind} drop", []).append([np.mean(costs)])
+    write_file(Path(settings.out) / "compare.json", json.dumps(results, indent=2).encode())
+    print(f"{f'F1 (HasAns / NoAns), {seeds} seeds':36}{'default':>36}{'robust':>36}")
+    for row in [*tests, *(f"{kind} drop" for kind in data.ATTACKS)]:
+        line = f"{Path(row).name:36}"
+        for loss in ("default", "robust"):
+            columns = zip(*results[f"{loss}/{row}"])
+            cells = [f"{np.mean(column):.1f} ± {np.std(column):.1f}" for column in columns]
+            line += f"{cells[0] + (f' ({chr(47).join(cells[1:])})' if cells[1:] else ''):>36}"
+        print(line)
+    for kind in data.ATTACKS:
+        drops = [np.mean(results[f"{loss}/{kind} drop"]) for loss in ("default", "robust")]
+        ratio = (
+            f"{drops[1] / drops[0]:.2f}" if drops[0] >= 3 else "- (default drops by less than 3)"
+        )
+        print(f"{kind + ' drop, robust / default':36}{ratio:>72}")
+
+
+COMMANDS = {  # name: (help, settings, own arguments)
+    "train": ("train a model and evaluate it", "", ["--resume", "--overwrite"]),
+    "compare": (
+        "train default and robust side by side",
+        "",
+        ["--resume", "--overwrite", "--seeds"],
+    ),
+    "evaluate": ("score a model on files", DECODING, ["model", "files"]),
+    "predict": (
+        "write a model's answers to a file",
+        DECODING,
+        ["model", "file", "--output", "--scores"],
+    ),
+    "ask": ("answer one question", DECODING, ["model", "--context", "--question"]),
+    "augment": (
+        "add synthetic answers to a file",
+        ("synthetic", "synthetic_kind", "seed"),
+        ["file", "--output"],
+    ),
+    "attack": ("write the attacked version of a file", ("seed",), ["file", "--output", "--kind"]),
+}
+ARGUMENTS = {
+    "model": {"help": "checkpoint directory or Hub id"},
+    "file": {"help": "SQuAD file or name"},
+    "files": {"help": "SQuAD files or names", "nargs": "+", "metavar": "file"},
+    "--resume": {"help": "go on where an earlier run ended", "action": "store_true"},
+    "--overwrite": {"help": "replace an earlier run", "action": "store_true"},
+    "--seeds": {"help": "runs of each loss (default: 3)", "type": int, "default": 3},
+    "--output": {"help": "file to write", "required": True},
+    "--scores": {"help": "file for the no-answer scores"},
+    "--context": {"help": "text to search", "required": True},
+    "--question": {"help": "what to find in it", "required": True},
+    "--kind": {"choices": [*data.ATTACKS, "information-seeking"], "required": True},
+}
+
+
+def parse(arguments):
+    """Command line -> (command, its own arguments, the settings that were given)."""
     parser = argparse.ArgumentParser(description="Robust extractive question answering.")
     commands = parser.add_subparsers(dest="command", required=True)
-
-    def command(name, text, names, *positional):
+    for name, (text, settings, own) in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text)
-        for argument in positional:
-            many = {"nargs": "+", "metavar": "FILE"} if argument == "files" else {}
-            sub.add_argument(argument, **many)
+        for argument in own:
+            sub.add_argument(argument, **ARGUMENTS[argument])
         for f in fields(Settings):
-            if f.name in names:
-                kind = {"nargs": "+"} if f.type is tuple else {"type": f.type}
+            if f.name in (settings or f.name):
+                about = {"nargs": "+"} if f.type is tuple else {"type": f.type}
+                about |= {"choices": f.metadata["choices"], "default": argparse.SUPPRESS}
                 text = f"{f.metadata['help']} (default: {f.default})"
-                options = kind | {"choices": f.metadata["choices"], "default": argparse.SUPPRESS}
-                sub.add_argument(flag(f.name), help=text, **options)
-        return sub
-
-    everything = [f.name for f in fields(Settings)]
-    train = command("train", "train a model and evaluate it", everything)
-    both = command("compare", "train default and robust side by side", everything)
-    both.add_argument("--seeds", type=int, default=3, help="runs of each loss (default: 3)")
-    for sub in train, both:
-        sub.add_argument("--resume", action="store_true", help="go on where an earlier run ended")
-        sub.add_argument("--overwrite", action="store_true", help="replace an earlier run")
-    command("evaluate", "score a model on files", DECODING, "model", "files")
-    sub = command("predict", "write a model's answers", DECODING, "model", "file")
-    sub.add_argument(
-        "--output", required=True, help="{id: text} JSON, as the official script wants"
-    )
-    sub.add_argument("--scores", help="{id: no-answer score} JSON, for its --na-prob-file")
-    sub = command("ask", "answer one question", DECODING, "model")
-    sub.add_argument("--context", required=True)
-    sub.add_argument("--question", required=True)
-    names = "synthetic", "synthetic_kind", "seed"
-    sub = command("augment", "add synthetic answers to a file", names, "file")
-    sub.add_argument("--output", required=True, help="SQuAD v2.0 JSON")
-    sub = command("attack", "write the attacked version of a file", ("seed",), "file")
-    sub.add_argument("--kind", required=True, choices=[*ATTACKS, "information-seeking"])
-    sub.add_argument("--output", required=True, help="SQuAD v2.0 JSON")
-    return parser
+                sub.add_argument(flag(f.name), help=text, **about)
+    given = vars(parser.parse_args(arguments))
+    names = [f.name for f in fields(Settings) if f.name in given]
+    return given.pop("command"), given, {name: given.pop(name) for name in names}
 
 
-def run_command(command, given):
-    """One command with its options."""
-    ours = {f.name: given.pop(f.name) for f in fields(Settings) if f.name in given}
-    if command in ("train", "compare"):
-        settings = make_settings(ours)
-        toy = settings.train == "toy-train" and "out" not in ours
-        used = any(
-            (Path(settings.out) / name).exists() for name in ("settings.json", "compare.json")
-        )
-        if used and not (given["resume"] or given["overwrite"] or toy):
-            raise InputError(f"{settings.out}: holds a run; add --resume, --overwrite or --out")
-        if command == "compare":
-            compare(
-                replace(settings, eval=settings.eval[:2] if toy else settings.eval),
-                given["seeds"],
-                given["resume"],
-            )
-        else:
-            train(settings, given["resume"])
-    elif command in ("evaluate", "predict", "ask"):
-        settings = stored_settings(given["model"], ours)
-        model, tokenizer = load_model(given["model"], head_required=True)
-        if command == "evaluate":
-            tests = {name: read_questions(name) for name in given["files"]}
-            print(
-                score_table(
-                    {n: evaluate(model, tokenizer, t, settings)[0] for n, t in tests.items()}
-                )
-            )
-            return
-        if command == "ask":
-            questions = [Question("ask", given["question"], given["context"], [])]
-        else:
-            questions = read_questions(given["file"])
-        _, final, _, no_answer = evaluate(model, tokenizer, questions, settings)
-        if command == "ask":
-            print(final["ask"] or "(no answer)")
-            say(f"no-answer score {no_answer['ask']:.2f}, empty above {settings.threshold:g}")
-            return
-        write_file(given["output"], json.dumps(final, ensure_ascii=False).encode())
-        if given["scores"]:
-            write_file(given["scores"], json.dumps(no_answer).encode())
-        print(
-            f"{len(final)} answers, {sum(not t for t in final.values())} of them empty: {given['output']}"
-        )
+def run(command, own, given):
+    """Carry out one command."""
+    if "model" in own:
+        path, stored = Path(own["model"]) / "settings.json", {"loss": "default"}
+        if path.exists():
+            with refusing(path):
+                stored = json.loads(path.read_text("utf-8"))
+        settings = Settings(**{k: stored[k] for k in DECODING if k in stored} | given)
+        model, tokenizer = load_model(own["model"], head_required=True)
     else:
-        questions, settings = read_questions(given["file"]), make_settings(ours)
-        if command == "attack":
-            changed = attack(questions, given["kind"], settings.seed)
-            print(
-                f"{len(changed)} of {len(questions)} questions could be attacked: {given['output']}"
-            )
-        else:
-            changed = add_synthetic_answers(
-                questions, settings.synthetic, settings.seed, settings.synthetic_kind
-            )
-            more = sum(len(a.answers) > len(b.answers) for a, b in zip(changed, questions))
-            print(f"{more} of {len(questions)} questions got a second answer: {given['output']}")
-        write_questions(changed, given["output"])
+        toy = given.get("train", "toy-train") == "toy-train" and not given.get("init")
+        settings = Settings(**(TOY_SETTINGS if toy else {}) | given)
+    if command in ("train", "compare"):
+        used = [p for p in ("settings.json", "compare.json") if (Path(settings.out) / p).exists()]
+        if used and not (own["resume"] or own["overwrite"] or (toy and "out" not in given)):
+            raise InputError(f"{settings.out}: holds a run; add --resume, --overwrite or --out")
+        if command == "train":
+            return train(settings, own["resume"])
+        settings = replace(settings, eval=tuple(settings.eval)[: 2 if toy else None])
+        return compare(settings, own["seeds"], own["resume"])
+    if command == "ask":
+        question = Question("", own["question"], own["context"], [])
+        _, answers, no_answer = evaluate(model, tokenizer, [question], settings)
+        print(answers[""] or "(no answer)")
+        return say(f"no-answer score {no_answer['']:.2f}; empty above {settings.threshold:g}")
+    if command == "evaluate":
+        tests = {name: read_questions(name) for name in own["files"]}
+        scores = {n: evaluate(model, tokenizer, test, settings)[0] for n, test in tests.items()}
+        return print(score_table(scores))
+    questions = read_questions(own["file"])
+    if command == "predict":
+        _, answers, no_answer = evaluate(model, tokenizer, questions, settings)
+        write_file(own["output"], json.dumps(answers, ensure_ascii=False).encode())
+        if own["scores"]:
+            write_file(own["scores"], json.dumps(no_answer).encode())
+        done = sum(map(bool, answers.values()))
+    elif command == "attack":
+        changed = data.attack(questions, own["kind"], settings.seed)
+        done = len(changed)
+    else:
+        how = settings.synthetic, settings.seed, settings.synthetic_kind
+        changed = data.add_synthetic_answers(questions, *how)
+        done = sum(a is not b for a, b in zip(changed, questions))
+    if command != "predict":
+        data.write_questions(changed, own["output"])
+    what = {"predict": "answered", "attack": "attacked", "augment": "given a second answer"}
+    print(f"{own['output']}: {done} of {len(questions)} questions {what[command]}")
 
 
-def main():
-    given = vars(argument_parser().parse_args())
+def main(arguments=None):
     try:
-        run_command(given.pop("command"), given)
+        run(*parse(arguments))
     except InputError as error:
         say(f"error: {error}")
         sys.exit(2)
