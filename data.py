@@ -76,41 +76,82 @@ def read_questions(path_or_name):
     A name is one of DATASETS (fetched once) or of TOY (generated). What is odd but usable is said
     on stderr. Raises InputError, naming file and place, where the file cannot be used.
     """
-    name = str(path_or_name)
-    if name in TOY:
-        return toy_corpus(*TOY[name])
-    path = fetch(name) if name in DATASETS and not Path(name).exists() else Path(name)
+    if path_or_name in TOY:
+        return toy_corpus(*TOY[path_or_name])
+    path, place, questions, moved, lost = Path(path_or_name), "the file", {}, 0, {}
+    if path_or_name in DATASETS and not path.exists():
+        path = fetch(path_or_name)
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
-        try:
-            payload = json.loads(text)
-        except json.JSONDecodeError:  # one JSON object a line?
-            payload = [json.loads(line) for line in text.split("\n") if line.strip()]
-    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
-        names = ", ".join([*TOY, *DATASETS])
-        raise InputError(f"{path}: no SQuAD file or JSON Lines ({error}), nor {names}") from None
-    questions, moved, lost = {}, 0, []
-    for where, title, context, row in _rows(payload, path):
-        key = str(_field(row, "id", (str, int), where))
-        where = f"{path}: question {key!r}"
-        if key in questions:
-            raise InputError(f"{where} occurs twice; give every question an id of its own")
-        question, answers = _field(row, "question", str, where), []
-        for text, start in _answers(row, where):
-            answers.append(Answer(text, locate(context, text, start)))
-            moved += answers[-1].start not in (start, UNLOCATED)
-            lost += [key] if answers[-1].start == UNLOCATED else []
-        if (context, question) == ("Text", "Question"):
-            print(f"{where} looks like column headers; it is kept", file=sys.stderr)
-        questions[key] = Question(key, question, context, answers, title)
-    if not questions:
-        raise InputError(f"{path}: holds no questions; is it a SQuAD file?")
+        for place, title, context, row in _rows(text):
+            key, question, answers = str(row["id"]), row["question"], row["answers"]
+            place = f"question {key!r}"
+            if isinstance(answers, dict):  # the Hub's object of lists
+                pairs = list(zip(answers["text"], answers["answer_start"], strict=True))
+            else:
+                pairs = [(answer["text"], answer["answer_start"]) for answer in answers]
+            for part in (key, question, context, *(text for text, _ in pairs)):
+                if not isinstance(part, str) or not part.strip() or re.search(SURROGATE, part):
+                    raise ValueError(f"{part!a:.40} is empty, no text or broken Unicode")
+            if key in questions:
+                raise ValueError("this id occurs twice")
+            if pairs and row.get("is_impossible"):
+                raise ValueError("it is impossible but has answers")
+            golds = [Answer(text, locate(context, text, int(start))) for text, start in pairs]
+            questions[key] = Question(key, question, context, golds, title)
+            for (_, start), gold in zip(pairs, golds):
+                moved += gold.start not in (int(start), UNLOCATED)
+                lost |= {key: None} if gold.start == UNLOCATED else {}
+            if (context, question) == ("Text", "Question"):
+                print(f"{path}: {place} looks like column headers; it is kept", file=sys.stderr)
+        if not questions:
+            raise ValueError("it holds no questions")
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        ValueError,
+        LookupError,
+        TypeError,
+        RecursionError,
+    ) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        where = f"{path}: {place} cannot be read ({reason})"
+        raise InputError(f"{where}; see Formats in README.md, or give a name from there") from None
     if moved:
         print(f"{path}: {moved} answers were found elsewhere than at their offset", file=sys.stderr)
     if lost:
-        print(f"{path}: answers of {some_ids(lost)} are not in their contexts", file=sys.stderr)
+        print(f"{path}: {some_ids(lost)} have an answer not in the context", file=sys.stderr)
     return list(questions.values())
+
+
+SURROGATE = "[\ud800-\udfff]"
+
+
+def _rows(text):
+    """Yield (place, title, context, row) for nested SQuAD, flat rows and JSON Lines alike."""
+    try:
+        payload = json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.msg != "Extra data":
+            raise
+        payload = [json.loads(line) for line in text.split("\n") if line.strip()]
+    if isinstance(payload, dict):
+        payload = payload["data"] if "data" in payload else [payload]
+    for a, article in enumerate(payload):
+        title = str(article.get("title") or "")
+        if "paragraphs" not in article:
+            yield f"data[{a}]", title, article["context"], article
+        for p, paragraph in enumerate(article.get("paragraphs", ())):
+            for q, row in enumerate(paragraph["qas"]):
+                place = f"data[{a}].paragraphs[{p}].qas[{q}]"
+                yield (
+                    place,
+                    title,
+                    paragraph["context"],
+                    {"answers": []} | row if row.get("is_impossible") else row,
+                )
 
 
 def some_ids(ids):
@@ -119,53 +160,7 @@ def some_ids(ids):
     >>> some_ids(list("abcdefg"))
     '7 questions (a, b, c, d, e, ...)'
     """
-    return f"{len(ids)} questions ({', '.join(ids[:5])}{', ...' if len(ids) > 5 else ''})"
-
-
-def _field(record, key, kind, where):
-    """record[key], if it has the right type and is not empty text or broken Unicode."""
-    value = record.get(key) if isinstance(record, dict) else None
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise InputError(f"{where}: {key!r} is missing or of the wrong type; see the README")
-    if isinstance(value, str) and (not value.strip() or re.search("[\ud800-\udfff]", value)):
-        raise InputError(f"{where}: {key!r} is empty or holds half a surrogate pair; repair it")
-    return value
-
-
-def _rows(payload, path):
-    """Yield (place, title, context, row) for nested SQuAD and for flat rows alike."""
-    if isinstance(payload, dict):
-        payload = _field(payload, "data", list, path) if "data" in payload else [payload]
-    for a, article in enumerate(payload if isinstance(payload, list) else [payload]):
-        where = f"{path}: data[{a}]"
-        if not isinstance(article, dict) or "paragraphs" not in article:
-            yield where, "", _field(article, "context", str, where), article
-            continue
-        for p, paragraph in enumerate(_field(article, "paragraphs", list, where)):
-            here = f"{where}.paragraphs[{p}]"
-            context = _field(paragraph, "context", str, here)
-            for q, row in enumerate(_field(paragraph, "qas", list, here)):
-                yield f"{here}.qas[{q}]", str(article.get("title", "")), context, row
-
-
-def _answers(row, where):
-    """[(text, start)] from SQuAD's list of objects or the Hub's object of lists."""
-    impossible = row.get("is_impossible") is True
-    answers = _field({"answers": []} | row if impossible else row, "answers", (list, dict), where)
-    if isinstance(answers, dict):
-        texts, starts = (_field(answers, key, list, where) for key in ("text", "answer_start"))
-        if len(texts) != len(starts):
-            raise InputError(f"{where}: 'text' and 'answer_start' differ in length; mend one")
-        answers = [{"text": t, "answer_start": s} for t, s in zip(texts, starts)]
-    if impossible and answers:
-        raise InputError(f"{where} is_impossible but has answers; drop the one or the other")
-    pairs = []
-    for answer in answers:
-        start = str(_field(answer, "answer_start", (str, int), where))
-        if not re.fullmatch(r"-?[0-9]{1,12}", start):
-            raise InputError(f"{where}: 'answer_start' {start!r} is not a whole number; mend it")
-        pairs.append((_field(answer, "text", str, where), int(start)))
-    return pairs
+    return f"{len(ids)} questions ({', '.join(list(ids)[:5])}{', ...' if len(ids) > 5 else ''})"
 
 
 def write_questions(questions, path):
@@ -187,18 +182,18 @@ def write_questions(questions, path):
 def write_file(path, content):
     """Write bytes whole or not at all: to a temporary name beside the file, then renamed."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is a directory or a device")
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
     except OSError as error:
+        temporary.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot be written ({error}); choose another place") from None
 
 
@@ -301,6 +296,7 @@ class Window:
 
     @property
     def label(self):
+        """ANSWER, ELSEWHERE or NO_ANSWER."""
         return ANSWER if self.answer_spans else ELSEWHERE if len(self.golds) else NO_ANSWER
 
     def text(self, start, end):
@@ -577,33 +573,26 @@ def rematch(questions):
     Each answerable question goes, without answers, to the paragraph most similar to it by TF-IDF
     among those that hold none of its answers' texts; ids get the suffix "-rematched".
     """
-    moved = []
-    for title, group in groupby(sorted(questions, key=lambda q: q.title), lambda q: q.title):
-        group = list(group)
-        contexts = list(dict.fromkeys(q.context for q in group))
-        folded = [context.casefold() for context in contexts]
-        counts = [Counter(re.findall(r"\w+", text)) for text in folded]
-        found = Counter(word for count in counts for word in count)
-        idf = {word: math.log(len(contexts) / n) for word, n in found.items()}
-        weights = defaultdict(list)  # word -> [(context, weight)]
-        for k, count in enumerate(counts):
-            norm = math.hypot(*(n * idf[word] for word, n in count.items())) or 1.0
-            for word, n in count.items():
-                weights[word].append((k, n * idf[word] ** 2 / norm))
-        weights = {word: np.array(pairs).T for word, pairs in weights.items()}
-        for question in group:
-            scores = np.zeros(len(contexts))
-            for word in sorted(
-                set(re.findall(r"\w+", question.question.casefold())) & weights.keys()
-            ):
-                scores[weights[word][0].astype(int)] += weights[word][1]
-            golds = [answer.text.casefold() for answer in question.answers]
-            for k in np.argsort(-scores, kind="stable") if golds else ():
-                other = scores[k] > 0 and contexts[k] != question.context
-                if other and not any(gold in folded[k] for gold in golds):
-                    key = question.id + "-rematched"
-                    moved.append(Question(key, question.question, contexts[k], [], title))
-                    break
+    articles, moved = defaultdict(dict), []  # title -> {context: its words}
+    for q in questions:
+        if q.context not in articles[q.title]:
+            articles[q.title][q.context] = set(re.findall(r"\w+", q.context.casefold()))
+    found = {
+        title: Counter(w for words in a.values() for w in words) for title, a in articles.items()
+    }
+    for q in questions:
+        asked = set(re.findall(r"\w+", q.question.casefold()))
+        idf = {w: math.log(len(articles[q.title]) / n) for w in asked if (n := found[q.title][w])}
+        golds = [answer.text.casefold() for answer in q.answers]
+        scores = {
+            context: math.fsum(idf[word] for word in asked & words)
+            for context, words in articles[q.title].items()
+            if golds and context != q.context
+        }
+        for context in sorted(scores, key=scores.get, reverse=True):
+            if scores[context] > 0 and not any(gold in context.casefold() for gold in golds):
+                moved.append(Question(q.id + "-rematched", q.question, context, [], q.title))
+                break
     return moved
 
 
@@ -614,50 +603,46 @@ LAST_NAMES = "Abel Berg Cole Dunn Eads Ford Gray Hale Ivers Jung Kerr Lowe Moss 
 CITIES = "Arlon Brast Celle Dorin Ettal Fargo Ghent Horst Imola Jena Kolm Lodi Mesa Narva".split()
 FIRMS = "Acton Bolt Crest Delta Ember Flux Gamma Helix Icon Jolt Krona Lumen Mango Nova".split()
 JOBS = "baker pilot nurse judge miner poet farmer tailor singer clerk mason weaver".split()
-RELATIONS = [  # (answers, statements, questions): {p} is a person, {a} the answer
-    (CITIES, ["{p} was born in {a}", "{a} was the home town of {p}"], ["Where was {p} born"]),
-    (CITIES, ["{p} studied in {a}", "{p} went to school in {a}"], ["In which city did {p} study"]),
-    (FIRMS, ["{p} founded {a}", "{a} was set up by {p}"], ["Which company was founded by {p}"]),
-    (JOBS, ["{p} worked as a {a}", "the job of {p} was {a}"], ["What was the job of {p}"]),
-    (None, ["{p} was taught by {a}", "{a} was the teacher of {p}"], ["Who was the teacher of {p}"]),
-    (range(1700, 1999), ["{p} died in {a}", "in {a} death came to {p}"], ["When did {p} die"]),
+RELATIONS = [  # (answers, statements, question): {p} is a person, {a} the answer
+    (CITIES, ["{p} was born in {a}", "{a} was the home town of {p}"], "Where was {p} born?"),
+    (CITIES, ["{p} studied in {a}", "{p} went to school in {a}"], "In which city did {p} study?"),
+    (FIRMS, ["{p} founded {a}", "{a} was set up by {p}"], "Which company was founded by {p}?"),
+    (JOBS, ["{p} worked as a {a}", "the job of {p} was {a}"], "What was the job of {p}?"),
+    (None, ["{p} was taught by {a}", "{a} was the teacher of {p}"], "Who was the teacher of {p}?"),
+    (range(1700, 1999), ["{p} died in {a}", "in {a} death came to {p}"], "When did {p} die?"),
 ]
 
 
 def toy_corpus(n, seed, kind="plain"):
-    """At least n generated questions in the manner of SQuAD 2.0, four to a context of five facts.
+    """n generated questions in the manner of SQuAD 2.0, four to a context of four or five facts.
 
-    As in SQuAD, most contexts state a relation once, two names in three are near misses of one
-    another, and an unanswerable question asks for a stated relation of somebody else. `kind` is
-    "plain", "information-seeking" (rematched) or an attack of ATTACKS; those yield fewer than n.
+    As in SQuAD, most contexts state a relation once, names are near misses of one another, and an
+    unanswerable question asks for a stated relation of somebody else. `kind` is "plain" or one of
+    attack; those yield fewer than n.
     """
     rng, questions = random.Random(seed), []
     while len(questions) < n:
-        title, known = f"toy article {len(questions) // 40}", {}
-        for _ in range(10):
-            first, last = rng.sample(FIRST_NAMES, 2), rng.sample(LAST_NAMES, 3)
-            people = [f"{first[0]} {last[0]}", f"{first[0]} {last[1]}", f"{first[1]} {last[0]}"]
-            relations = rng.sample(range(len(RELATIONS)), 4)
-            relations.append(rng.choice(relations) if rng.random() < 0.3 else -1)
-            context, facts = "", {}
-            for r in relations:
-                person = rng.choice(people)
-                if r < 0 or (person, r) in facts:
-                    continue
-                pool = RELATIONS[r][0] or [f"{x} {last[2]}" for x in FIRST_NAMES]
-                answer = known.setdefault((person, r), str(rng.choice(pool)))
-                before, after = rng.choice(RELATIONS[r][1]).format(p=person, a="\0").split("\0")
-                sentence = before + answer + after + ". "
-                facts[person, r] = Answer(answer, len(context) + len(before))
-                context += sentence[0].upper() + sentence[1:]
-            context = context.rstrip()
-            asked = [(p, r) for p, r in facts]
-            near = [(p, r) for _, r in facts for p in people if (p, r) not in facts]
-            for person, r in rng.sample(asked, 2) + rng.sample(near, 2):
-                text = rng.choice(RELATIONS[r][2]).format(p=person) + "?"
-                answers = [facts[person, r]] if (person, r) in facts else []
-                key = f"toy-{seed}-{len(questions)}"
-                questions.append(Question(key, text, context, answers, title))
+        title = f"toy article {len(questions) // 40}"
+        if len(questions) % 40 == 0:
+            known = {}  # an article does not contradict itself
+        first, last = rng.sample(FIRST_NAMES, 2), rng.sample(LAST_NAMES, 3)
+        people = [f"{first[0]} {last[0]}", f"{first[0]} {last[1]}", f"{first[1]} {last[0]}"]
+        relations = rng.sample(range(len(RELATIONS)), 4)
+        relations += rng.sample(relations, rng.random() < 0.3)
+        context, facts = "", {}
+        for person, r in dict.fromkeys((rng.choice(people), r) for r in relations):
+            answers, statements, _ = RELATIONS[r]
+            answers = answers or [f"{name} {last[2]}" for name in FIRST_NAMES]
+            answer = known.setdefault((person, r), str(rng.choice(answers)))
+            before, after = rng.choice(statements).format(p=person, a="|").split("|")
+            facts[person, r] = Answer(answer, len(context) + len(before))
+            sentence = before + answer + after + ". "
+            context += sentence[0].upper() + sentence[1:]
+        near = [(person, r) for _, r in facts for person in people if (person, r) not in facts]
+        for person, r in rng.sample(list(facts), 2) + rng.sample(near, 2):
+            key, text = f"toy-{seed}-{len(questions)}", RELATIONS[r][2].format(p=person)
+            answers = [facts[person, r]] if (person, r) in facts else []
+            questions.append(Question(key, text, context.strip(), answers, title))
     return questions if kind == "plain" else attack(questions, kind, seed)
 
 

@@ -9,6 +9,7 @@ and model.py first. Letters: B windows in a batch, T positions in a window.
 """
 
 import argparse
+import inspect
 import itertools
 import json
 import math
@@ -18,8 +19,7 @@ import string
 import sys
 import time
 from collections import Counter
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,10 +60,8 @@ def qa_loss(start_logits, end_logits, start_labels, end_labels, mask):
     >>> round(qa_loss(logits, logits, none, none, none == 0).item(), 4)  # log 4: already uniform
     1.3863
     """
-    logits = torch.stack([start_logits, end_logits]).masked_fill(
-        ~mask, torch.finfo(start_logits.dtype).min
-    )
-    labels = torch.stack([start_labels, end_labels]).to(logits) * mask  # (2, B, T)
+    logits = torch.stack([start_logits, end_logits]).masked_fill(~mask, -math.inf)  # (2, B, T)
+    labels = torch.stack([start_labels, end_labels]).to(logits) * mask
     targets = torch.where(labels.any(-1, keepdim=True), labels, mask.to(logits))
     targets = targets / targets.sum(-1, keepdim=True)
     log_probabilities = logits.log_softmax(-1).masked_fill(~mask, 0)  # no 0 * -inf
@@ -79,9 +77,8 @@ def tagging_loss(start_logits, end_logits, start_labels, end_labels, mask, posit
     """
     logits = torch.stack([start_logits, end_logits]).masked_fill(~mask, 0)
     labels = torch.stack([start_labels, end_labels]).to(logits)
-    losses = F.binary_cross_entropy_with_logits(
-        logits, labels, reduction="none", pos_weight=logits.new_tensor(positive_weight)
-    )
+    weights = {"pos_weight": logits.new_tensor(positive_weight), "reduction": "none"}
+    losses = F.binary_cross_entropy_with_logits(logits, labels, **weights)
     return (losses * mask).sum(-1).mean()
 
 
@@ -99,10 +96,8 @@ def robust_loss(
 
     paper does not say: the weights 2, 1 and 2 are those of the authors' code.
     """
-    arguments = start_logits, end_logits, start_labels, end_labels, mask
-    return qa_weight * qa_loss(*arguments) + tagging_weight * tagging_loss(
-        *arguments, positive_weight
-    )
+    batch = start_logits, end_logits, start_labels, end_labels, mask
+    return qa_weight * qa_loss(*batch) + tagging_weight * tagging_loss(*batch, positive_weight)
 
 
 # --- Decoder ---------------------------------------------------------------------------------
@@ -121,10 +116,9 @@ def best_spans(start_logits, end_logits, context_mask, max_answer_length):
     >>> score.item(), start.item(), end.item()
     (4.0, 1, 1)
     """
-    start, end = (
-        x.double().masked_fill(~context_mask, -math.inf) for x in (start_logits, end_logits)
-    )
-    length = max(1, min(max_answer_length, end.shape[1]))
+    logits = torch.stack([start_logits, end_logits]).double()  # sums are exact: ties stay ties
+    start, end = logits.masked_fill(~context_mask, -math.inf)
+    length = min(max_answer_length, end.shape[1])
     end = F.pad(end, (0, length - 1), value=-math.inf)
     best_end, ends = F.max_pool1d(end[:, None], length, stride=1, return_indices=True)  # (B, 1, T)
     scores, starts = (start + best_end[:, 0]).max(-1)
@@ -137,31 +131,29 @@ def predict(model, tokenizer, questions, settings):
     """The best span of every question, answered or not, and how much speaks against answering.
 
     -> {id: text}, {id: no-answer score}. The robust score is minus the best span's, so that a span
-    must score 0 or more to be an answer (sec. 5.2). The default one is the null score, the least
+    must score 0 or more to be an answer (5.2). The default one is the null score, the least
     start[0] + end[0] of the question's windows, minus the best span's (sec. 2).
     """
     windows = windows_of(questions, model, tokenizer, settings)
-    lengths = np.array([len(window) for window in windows])
-    order = np.argsort(-lengths, kind="stable")
+    order = np.argsort([-len(window) for window in windows], kind="stable")
     scores, nulls, starts, ends = np.zeros((4, len(windows)))
     model.eval()
-    bar = tqdm(total=len(order), unit=" windows", desc="predict", disable=None, leave=False)
-    for indices in np.split(order, range(32, len(order), 32)):
-        batch = collate([windows[i] for i in indices], device_of(model))
-        with autocast(model):
-            start, end = model(batch.input_ids, batch.segment_ids, batch.mask)
-        best = best_spans(start, end, batch.context_mask, settings.max_answer_length)
-        scores[indices], starts[indices], ends[indices] = (x.cpu().numpy() for x in best)
-        nulls[indices] = (start[:, 0] + end[:, 0]).cpu().numpy()
-        bar.update(len(indices))
-    bar.close()
+    with tqdm(total=len(order), unit=" windows", desc="predict", disable=None, leave=False) as bar:
+        for indices in np.split(order, range(32, len(order), 32)):
+            batch = collate([windows[i] for i in indices], model.head.weight.device)
+            with autocast(model):
+                start, end = model(batch.input_ids, batch.segment_ids, batch.mask)
+            best = best_spans(start, end, batch.context_mask, settings.max_answer_length)
+            scores[indices], starts[indices], ends[indices] = (x.cpu().numpy() for x in best)
+            nulls[indices] = (start[:, 0] + end[:, 0]).cpu().numpy()
+            bar.update(len(indices))
     texts, no_answer = {}, {}
-    for index, group in itertools.groupby(range(len(windows)), lambda i: windows[i].question_index):
+    for q, group in itertools.groupby(range(len(windows)), lambda i: windows[i].question_index):
         group = list(group)
-        i = max(group, key=lambda i: scores[i])  # ties: the earliest window
-        null = min(nulls[group]) if settings.loss == "default" else 0.0
-        text = windows[i].text(int(starts[i]), int(ends[i])) if scores[i] > NO_SPAN else ""
-        texts[questions[index].id], no_answer[questions[index].id] = text, float(null - scores[i])
+        i = max(group, key=scores.__getitem__)  # ties: the earliest window
+        found = windows[i].text(int(starts[i]), int(ends[i])) if scores[i] > NO_SPAN else ""
+        null = nulls[group].min() if settings.loss == "default" else 0.0
+        texts[questions[q].id], no_answer[questions[q].id] = found, float(null - scores[i])
     return texts, no_answer
 
 
@@ -169,8 +161,8 @@ def evaluate(model, tokenizer, questions, settings):
     """-> official scores, answers {id: text}, no-answer scores {id: float}."""
     texts, no_answer = predict(model, tokenizer, questions, settings)
     scores = squad_scores(questions, texts, no_answer, settings.threshold)
-    empty = {key for key, score in no_answer.items() if score > settings.threshold}
-    return scores, {k: "" if k in empty else text for k, text in texts.items()}, no_answer
+    answers = {k: "" if no_answer[k] > settings.threshold else text for k, text in texts.items()}
+    return scores, answers, no_answer
 
 
 # --- Scores: the official SQuAD 2.0 script's -------------------------------------------------
@@ -208,9 +200,7 @@ def token_f1(prediction, gold):
 def question_scores(question, prediction):
     """(exact, f1) against the gold that fits best; "" is the only gold of an unanswerable one."""
     golds = [a.text for a in question.answers if normalize_answer(a.text)] or [""]
-    return max(exact_match(prediction, g) for g in golds), max(
-        token_f1(prediction, g) for g in golds
-    )
+    return tuple(max(score(prediction, g) for g in golds) for score in (exact_match, token_f1))
 
 
 def squad_scores(questions, predictions, no_answer_scores=None, threshold=1.0):
@@ -228,109 +218,78 @@ def squad_scores(questions, predictions, no_answer_scores=None, threshold=1.0):
             raise InputError(f"{problem} {what}: {data.some_ids(odd)}; score the same file")
     answerable = {question.id: bool(question.answers) for question in questions}
     raw = {q.id: question_scores(q, predictions[q.id]) for q in questions}
-    final = dict(raw)
-    for key, score in (no_answer_scores or {}).items():
-        if score > threshold:
-            final[key] = (float(not answerable[key]),) * 2
+    blanked = {key for key, score in (no_answer_scores or {}).items() if score > threshold}
+    final = {k: (float(not answerable[k]),) * 2 if k in blanked else raw[k] for k in raw}
     result = {}
-    for prefix, keys in (
-        ("", list(answerable)),
-        ("HasAns_", [k for k in answerable if answerable[k]]),
-        ("NoAns_", [k for k in answerable if not answerable[k]]),
-    ):
-        if keys:
-            for n, name in enumerate(("exact", "f1")):
-                result[prefix + name] = 100 * sum(final[k][n] for k in keys) / len(keys)
-            result[prefix + "total"] = len(keys)
-    if no_answer_scores is not None:
-        order = sorted(no_answer_scores, key=no_answer_scores.get)
-        for n, name in enumerate(("exact", "f1")):
-            # From "all empty", answer one question more at a time, the surest first.
-            current = best = len(keys) if keys else 0
-            where = 0.0
-            for key in order:
-                current += raw[key][n] if answerable[key] else -bool(predictions[key])
-                if current > best:
-                    best, where = current, no_answer_scores[key]
-            result |= {f"best_{name}": 100 * best / len(raw), f"best_{name}_thresh": where}
+    for prefix, group in (("", (True, False)), ("HasAns_", (True,)), ("NoAns_", (False,))):
+        chosen = [final[key] for key in final if answerable[key] in group]
+        if chosen:
+            exact, f1 = (100 * sum(values) / len(chosen) for values in zip(*chosen))
+            result |= {prefix + "exact": exact, prefix + "f1": f1, prefix + "total": len(chosen)}
+    for n, name in enumerate(("exact", "f1") if no_answer_scores is not None else ()):
+        # From "all empty", answer one question more at a time, the surest first.
+        current = best = sum(not has for has in answerable.values())
+        where = 0.0
+        for key in sorted(no_answer_scores, key=no_answer_scores.get):
+            current += raw[key][n] if answerable[key] else -bool(predictions[key])
+            if current > best:
+                best, where = current, no_answer_scores[key]
+        result |= {f"best_{name}": 100 * best / len(raw), f"best_{name}_thresh": where}
     return result
 
 
 # --- Training --------------------------------------------------------------------------------
 
 
-def setting(default, text, low=0, high=math.inf, choices=None):
-    about = {"help": text, "range": (low, high), "choices": choices}
-    return field(default=default, metadata=about)
-
-
 @dataclass(frozen=True)
 class Settings:
-    """What a run depends on; the command line is made from it. Sources in brackets."""
+    """What a run depends on; the command line is made from these lines. Sources in brackets."""
 
-    train: str = setting("toy-train", "SQuAD file or name to train on")
-    eval: tuple = setting((), "SQuAD files or names to evaluate on")
-    init: str = setting("", "checkpoint directory or Hub id to start from; none: small, random")
-    out: str = setting("runs/toy", "run directory")
-    loss: str = setting("robust", "the paper's or the usual one", choices=["robust", "default"])
-    # paper does not say: the share of synthetic answers.
-    synthetic: float = setting(
-        None,
-        "share of answerable questions with a synthetic answer "
-        "(none given: 0.3 for robust, 0 for default)",
-        0,
-        1,
-    )
-    synthetic_kind: str = setting("mixed", "of sentence", choices=["evidence", "template", "mixed"])
-    qa_weight: float = setting(2.0, "weight of the QA loss [authors' code]")
-    tagging_weight: float = setting(1.0, "weight of the tagging loss [authors' code]")
-    positive_weight: float = setting(2.0, "weight of labelled positions in it [authors' code]")
-    threshold: float = setting(
-        0.0, "no-answer score above which an answer is empty [5.2]", -math.inf
-    )
-    max_length: int = setting(384, "tokens in a window [authors' scripts]", 8)
-    stride: int = setting(128, "tokens that neighbouring windows share [authors' scripts]")
-    max_answer_length: int = setting(128, "tokens in an answer [authors' scripts]", 1)
-    batch_size: int = setting(16, "windows in a batch [authors' scripts; the paper: 8]", 1)
-    lr: float = setting(2e-5, "peak learning rate [authors' scripts]", 0, 1)
-    epochs: float = setting(3.0, "passes over the training windows [authors' scripts]", 0, 1000)
-    warmup: int = setting(0, "steps of linear warm-up [authors' scripts: none]")
-    limit: int = setting(0, "train on the first N questions after the seeded shuffle; 0: all")
-    eval_every: int = setting(0, "also evaluate every N steps; 0: at the end only")
-    seed: int = setting(0, "of weights, order, dropout and synthetic answers", 0, 2**32 - 1)
+    train: str = "toy-train"  # SQuAD file or name to train on
+    eval: tuple = ()  # SQuAD files or names to evaluate on
+    init: str = ""  # checkpoint directory or Hub id to start from; none: small and random
+    out: str = "runs/toy"  # run directory
+    loss: str = "robust"  # robust (the paper's) or default (the usual one)
+    synthetic: float = None  # share of answerable questions given a second answer; none: 0.3 or 0
+    synthetic_kind: str = "mixed"  # sentence that holds it: evidence, template or mixed
+    qa_weight: float = 2.0  # weight of the QA loss [authors' code]
+    tagging_weight: float = 1.0  # weight of the tagging loss [authors' code]
+    positive_weight: float = 2.0  # weight of labelled positions in tagging [authors' code]
+    threshold: float = 0.0  # no-answer score above which an answer is empty [5.2]
+    max_length: int = 384  # tokens in a window [authors' scripts]
+    stride: int = 128  # tokens that neighbouring windows share [authors' scripts]
+    max_answer_length: int = 128  # tokens in an answer [authors' scripts]
+    batch_size: int = 16  # windows in a batch [authors' scripts; the paper: 8]
+    lr: float = 2e-5  # peak learning rate [authors' scripts]
+    epochs: float = 3.0  # passes over the training windows [authors' scripts]
+    warmup: int = 0  # steps of linear warm-up [authors' scripts: none]
+    limit: int = 0  # train on the first N questions after the seeded shuffle; 0: on all
+    eval_every: int = 0  # also evaluate every N steps; 0: at the end only
+    seed: int = 0  # of initial weights, data order, dropout and synthetic answers
 
     def __post_init__(self):
-        for f in fields(self):
-            value, (low, high) = getattr(self, f.name), f.metadata["range"]
-            if isinstance(value, (int, float)) and not low <= value <= high:
-                raise InputError(f"{flag(f.name)} {value} is not between {low:g} and {high:g}")
-        if self.synthetic is None:
+        if self.synthetic is None:  # paper does not say; 0.3 is an assumption
             object.__setattr__(self, "synthetic", 0.3 if self.loss == "robust" else 0.0)
+        known = {"loss": ("robust", "default"), "synthetic_kind": ("evidence", "template", "mixed")}
+        least = {"threshold": -math.inf, "max_length": 8, "max_answer_length": 1, "batch_size": 1}
+        for name, value in asdict(self).items():
+            low, high = least.get(name, 0), 1 if name == "synthetic" else math.inf
+            if isinstance(value, (int, float)) and not low <= value <= high:
+                raise InputError(f"{flag(name)} {value} is not between {low} and {high}")
+            if value not in known.get(name, [value]):
+                raise InputError(f"{flag(name)} {value} is none of {', '.join(known[name])}")
 
 
 DECODING = "loss", "threshold", "max_length", "stride", "max_answer_length"
-TOY_SETTINGS = {  # a small encoder, from random weights, on short contexts
-    "eval": ("toy-dev", "toy-information-seeking", "toy-addonesent", "toy-negation"),
-    "batch_size": 64,
-    "lr": 2e-3,
-    "warmup": 100,
-    "epochs": 4.0,
-    "max_length": 128,
-    "stride": 32,
-    "max_answer_length": 16,
-}
-
-
-def device_of(model):
-    return next(model.parameters()).device
+TOY_SETTINGS = {"batch_size": 64, "lr": 2e-3, "warmup": 100, "epochs": 4.0, "max_length": 128}
+TOY_SETTINGS |= {"stride": 32, "max_answer_length": 16, "eval": tuple(data.TOY)[1:]}
 
 
 def autocast(model):
-    """bfloat16 matrix products where the processor has them and the model is wide enough to gain."""
-    device = device_of(model).type
+    """bfloat16 products where the processor has them and the model is wide enough to gain."""
+    device = model.head.weight.device.type
     fast = device == "cuda" or torch.cpu._is_amx_tile_supported()
-    wide = model.config.hidden_size >= 256
-    return torch.autocast(device, torch.bfloat16) if fast and wide else nullcontext()
+    return torch.autocast(device, torch.bfloat16, enabled=fast and model.config.hidden_size >= 256)
 
 
 def windows_of(questions, model, tokenizer, settings):
@@ -343,35 +302,31 @@ def windows_of(questions, model, tokenizer, settings):
     return make_windows(questions, tokenizer, *shape, model.config.question_overlap)
 
 
-def new_model(questions, settings):
+def read_tests(names):
+    """{file name: questions}, in the order given."""
+    tests = {Path(name).name: read_questions(name) for name in names}
+    if len(tests) < len(names):
+        raise InputError(f"two of the files {' '.join(names)} have one name; rename one")
+    return tests
+
+
+def new_model(questions, max_length):
     """A small random encoder and a WordPiece tokenizer trained on the spot.
 
     Matching a name across the text does not emerge from random weights in minutes. So context
     tokens that the question holds get a segment of their own (the exact-match feature of DrQA,
-    Chen et al. 2017), and positions start as sines (Vaswani et al. 2017). Pretrained encoders need
-    neither.
+    Chen et al. 2017), and positions start as sines (Vaswani et al. 2017).
     """
     tokenizer = wordpiece_tokenizer({token: k for k, token in enumerate(SPECIALS["bert"])}, True)
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=8000, special_tokens=SPECIALS["bert"], show_progress=False
-    )
-    texts = {text for q in questions for text in (q.question, q.context)}
-    tokenizer.train_from_iterator(sorted(texts), trainer)
-    config = Config(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=64,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        intermediate_size=256,
-        max_position_embeddings=settings.max_length,
-        type_vocab_size=3,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        initializer_range=0.1,
-        question_overlap=True,
-    )
-    model = QAModel(config)
-    angles = torch.arange(settings.max_length)[:, None] / 10000 ** (torch.arange(0, 64, 2) / 64)
+    texts = sorted({text for q in questions for text in (q.question, q.context)})
+    how = {"vocab_size": 8000, "special_tokens": SPECIALS["bert"], "show_progress": False}
+    tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(**how))
+    shape = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
+    shape |= {"intermediate_size": 256, "type_vocab_size": 3, "max_position_embeddings": max_length}
+    start = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    start |= {"initializer_range": 0.1, "question_overlap": True}
+    model = QAModel(Config(vocab_size=tokenizer.get_vocab_size(), **shape, **start))
+    angles = torch.arange(max_length)[:, None] / 10000 ** (torch.arange(0, 64, 2) / 64)
     model.positions.weight.data = torch.cat([angles.sin(), angles.cos()], 1) / 2
     return model, tokenizer
 
@@ -381,25 +336,21 @@ def train(settings, resume=False):
 
     metrics.jsonl has a line per logged step, metrics.json the final scores of every --eval file.
     """
-    out, began = Path(settings.out), time.monotonic()
-    tests = {name: read_questions(name) for name in settings.eval}
+    out, began, tests = Path(settings.out), time.monotonic(), read_tests(settings.eval)
     questions = read_questions(settings.train)
     random.Random(settings.seed).shuffle(questions)
-    questions = data.add_synthetic_answers(
-        questions[: settings.limit or None],
-        settings.synthetic,
-        settings.seed,
-        settings.synthetic_kind,
-    )
+    chosen, how = questions[: settings.limit or None], (settings.seed, settings.synthetic_kind)
+    questions = data.add_synthetic_answers(chosen, settings.synthetic, *how)
     torch.manual_seed(settings.seed)
-    model, tokenizer = (
-        load_model(settings.init) if settings.init else new_model(questions, settings)
+    start = (
+        load_model(settings.init) if settings.init else new_model(questions, settings.max_length)
     )
+    model, tokenizer = start
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     windows = windows_of(questions, model, tokenizer, settings)
     lost = dict.fromkeys(w.question.id for w in windows if (w.golds < 0).any())
     if lost:  # all-zero labels would teach that such a question has no answer
-        say(f"{data.some_ids(list(lost))} have an answer that is not in the context; left out")
+        say(f"{data.some_ids(lost)} have an answer that no token of the context holds; left out")
     windows = [window for window in windows if window.question.id not in lost]
     if not windows:
         raise InputError(f"{settings.train}: leaves nothing to train on; give more questions")
@@ -411,16 +362,16 @@ def train(settings, resume=False):
     write_file(out / "settings.json", json.dumps(asdict(settings), indent=2).encode())
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     say(
-        f"{settings.loss} loss, {len(windows)} windows of {len(questions)} questions, {total} steps "
-        f"of {settings.batch_size}, {millions:.1f} M parameters, {device_of(model).type}"
+        f"{settings.loss} loss, {len(windows)} windows of {len(questions)} questions, {total} steps"
     )
+    say(f"of {settings.batch_size}, {millions:.1f} M parameters, {model.head.weight.device.type}")
     bar = tqdm(total=total, initial=first, unit=" steps", desc="train", disable=None)
     for step in range(first, total):
         epoch, k = divmod(step, per_epoch)
         if k == 0 or step == first:
             rng = np.random.default_rng([settings.seed, epoch])
             order = data.length_bucketed(lengths, settings.batch_size, rng)
-        batch = collate([windows[i] for i in order[k]], device_of(model))
+        batch = collate([windows[i] for i in order[k]], model.head.weight.device)
         warm = min(1.0, (step + 1) / (settings.warmup + 1))
         optimizer.param_groups[0]["lr"] = settings.lr * warm * (1 - step / total)
         model.train()
@@ -439,26 +390,30 @@ def train(settings, resume=False):
         done = step + 1
         scoring = settings.eval_every and done % settings.eval_every == 0 and done < total
         if done % 50 == 0 or done == total or scoring:
-            line = {"step": done, "loss": loss.item(), "gradient_norm": norm.item()}
-            if not math.isfinite(line["loss"]):
-                raise InputError(f"the loss is {line['loss']} at step {done}; try a lower --lr")
-            log.append(line)
-            bar.set_postfix(loss=f"{line['loss']:.3f}")
+            log.append({"step": done, "loss": loss.item(), "gradient_norm": norm.item()})
+            bar.set_postfix(loss=f"{loss.item():.3f}")
+            if not math.isfinite(loss.item()):
+                raise InputError(f"the loss is {loss.item()} at step {done}; try a lower --lr")
         for name, test in tests.items() if scoring else ():
             log.append({"step": done, "eval": name} | evaluate(model, tokenizer, test, settings)[0])
         if done % 500 == 0 or done == total or scoring:
+            save_state(settings, model, optimizer, done, log)
             lines = "".join(json.dumps(line) + "\n" for line in log)
             write_file(out / "metrics.jsonl", lines.encode())
-            save_state(settings, model, optimizer, done, log)
     bar.close()
     save_model(model, tokenizer, out)
-    results = {name: evaluate(model, tokenizer, test, settings) for name, test in tests.items()}
-    metrics = {name: scores for name, (scores, *_) in results.items()}
+    metrics = {}
+    for name, test in tests.items():
+        metrics[name], answers, _ = evaluate(model, tokenizer, test, settings)
+        print(score_line(name, metrics[name], header=len(metrics) == 1))
+        if len(metrics) == 1:
+            wrong = [q for q in test if not question_scores(q, answers[q.id])[0]]
+            mistakes = [(q, answers[q.id]) for q in wrong[:: len(wrong) // 5 + 1]]
     write_file(out / "metrics.json", json.dumps(metrics, indent=2).encode())
     (out / STATE).unlink(missing_ok=True)
-    print(score_table(metrics))
-    for name in settings.eval[:1]:
-        print(f"\nMistakes on {name}:\n{mistakes(tests[name], results[name][1])}")
+    for q, answer in mistakes if tests else ():
+        golds = " / ".join(dict.fromkeys(gold.text for gold in q.answers)) or "(no answer)"
+        print(f"\nwrong: {q.question}\n  gold {golds}, predicted {answer or '(no answer)'}")
     print(f"\n{(time.monotonic() - began) / 60:.1f} minutes; the model is in {out}")
     return model, tokenizer
 
@@ -474,9 +429,8 @@ def save_state(settings, model, optimizer, step, log):
     for name, parameter in model.named_parameters():
         tensors[f"weight {name}"] = parameter.detach()
         tensors |= {f"{key} {name}": value for key, value in optimizer.state[parameter].items()}
-    about = {"settings": asdict(settings), "step": step, "log": log}
-    content = safetensors.torch.save(tensors, {"about": json.dumps(about)})
-    write_file(Path(settings.out) / STATE, content)
+    about = {"about": json.dumps({"settings": asdict(settings), "step": step, "log": log})}
+    write_file(Path(settings.out) / STATE, safetensors.torch.save(tensors, about))
 
 
 def load_state(settings, model, optimizer):
@@ -487,8 +441,7 @@ def load_state(settings, model, optimizer):
         tensors = {key: state.get_tensor(key) for key in state.keys()}
     for key, now in json.loads(json.dumps(asdict(settings))).items():
         if about["settings"][key] != now:
-            before = about["settings"][key]
-            raise InputError(f"{file}: resumed with {flag(key)} {now}, begun with {before}")
+            raise InputError(f"{file}: begun with {flag(key)} {about['settings'][key]}, not {now}")
     for name, parameter in model.named_parameters():
         parameter.data.copy_(tensors[f"weight {name}"])
         for key in ("step", "exp_avg", "exp_avg_sq"):
@@ -510,25 +463,12 @@ def flag(name):
     return "--" + name.replace("_", "-")
 
 
-def score_table(metrics):
-    """{name: official scores} as text."""
+def score_line(name, scores, header):
+    """A file's official scores as a line of a table."""
     columns = "total", "exact", "f1", "HasAns_f1", "NoAns_f1", "best_f1"
-    lines = [" " * 32 + "".join(f"{column:>11}" for column in columns)]
-    for name, scores in metrics.items():
-        cells = (f"{scores[c]:.{int(c != 'total')}f}" if c in scores else "-" for c in columns)
-        lines.append(f"{Path(name).name:32}" + "".join(f"{cell:>11}" for cell in cells))
-    return "\n".join(lines)
-
-
-def mistakes(questions, answers, most=5):
-    """At most five wrong answers in words."""
-    wrong = [q for q in questions if question_scores(q, answers[q.id])[0] < 1]
-    lines = []
-    for q in wrong[:: max(1, len(wrong) // most)][:most]:
-        golds = " / ".join(dict.fromkeys(a.text for a in q.answers))
-        said = answers[q.id] or "(no answer)"
-        lines.append(f"  {q.question}\n    gold: {golds or '(no answer)'}; predicted: {said}")
-    return "\n".join(lines) or "  none"
+    cells = [f"{scores[c]:.{int(c != 'total')}f}" if c in scores else "-" for c in columns]
+    rows = [["", *columns]] * header + [[name, *cells]]
+    return "\n".join(f"{row[0]:32}" + "".join(f"{cell:>11}" for cell in row[1:]) for row in rows)
 
 
 def compare(settings, seeds, resume):
@@ -537,64 +477,49 @@ def compare(settings, seeds, resume):
     Every test set and both attacks on the first one: F1 (HasAns / NoAns) as mean ± standard
     deviation over the seeds, the F1 that an attack costs, and robust's cost as a share of default's.
     """
-    tests = {name: read_questions(name) for name in settings.eval}
-    base = settings.eval[0]
+    tests = read_tests(settings.eval)
+    base = next(iter(tests))
     tests |= {kind: data.attack(tests[base], kind) for kind in data.ATTACKS}
-    results = {}  # "loss/row" -> [numbers of each seed]
-    for loss, seed in itertools.product(("default", "robust"), range(seeds)):
+    results = {"default": {}, "robust": {}}  # loss -> row -> [numbers of each seed]
+    for (loss, rows), seed in itertools.product(results.items(), range(seeds)):
         share = 0.0 if loss == "default" else settings.synthetic
-        out, seed = str(Path(settings.out) / f"{loss}-{seed}"), settings.seed + seed
-        run = replace(settings, loss=loss, seed=seed, out=out, synthetic=share, eval=())
-        if resume and (Path(out) / "metrics.json").exists():
+        out, seed = Path(settings.out) / f"{loss}-{seed}", settings.seed + seed
+        run = replace(settings, loss=loss, seed=seed, out=str(out), synthetic=share, eval=())
+        if resume and (out / "metrics.json").exists():
             model, tokenizer = load_model(out, head_required=True)
         else:
-            model, tokenizer = train(run, resume and (Path(out) / STATE).exists())
+            model, tokenizer = train(run, resume and (out / STATE).exists())
         f1 = {}
         for name, test in tests.items():
             scores, answers, _ = evaluate(model, tokenizer, test, run)
             f1[name] = {q.id: 100 * question_scores(q, answers[q.id])[1] for q in test}
             numbers = [scores[k] for k in ("f1", "HasAns_f1", "NoAns_f1") if k in scores]
-            results.setdefault(f"{loss}/{name}", []).append(numbers)
+            rows.setdefault(name, []).append(numbers)
         for kind in data.ATTACKS:
             costs = [f1[base][key] - after for key, after in f1[kind].items()]
-            results.setdefault(f"{loss}/{kind} drop", []).append([np.mean(costs)])
+            rows.setdefault(f"{kind} drop", []).append([np.mean(costs)])
     write_file(Path(settings.out) / "compare.json", json.dumps(results, indent=2).encode())
-    print(f"{f'F1 (HasAns / NoAns), {seeds} seeds':36}{'default':>36}{'robust':>36}")
-    for row in [*tests, *(f"{kind} drop" for kind in data.ATTACKS)]:
-        line = f"{Path(row).name:36}"
-        for loss in ("default", "robust"):
-            columns = zip(*results[f"{loss}/{row}"])
-            cells = [f"{np.mean(column):.1f} ± {np.std(column):.1f}" for column in columns]
-            line += f"{cells[0] + (f' ({chr(47).join(cells[1:])})' if cells[1:] else ''):>36}"
-        print(line)
+    print(f"{f'F1 (HasAns / NoAns), {seeds} seeds':36}{'default':>40}{'robust':>40}")
+    for row in results["default"]:
+        cells = []
+        for rows in results.values():
+            first, *more = [f"{np.mean(x):.1f} ± {np.std(x):.1f}" for x in zip(*rows[row])]
+            cells.append(first + (f" ({' / '.join(more)})" if more else ""))
+        print(f"{row:36}" + "".join(f"{cell:>40}" for cell in cells))
     for kind in data.ATTACKS:
-        drops = [np.mean(results[f"{loss}/{kind} drop"]) for loss in ("default", "robust")]
-        ratio = (
-            f"{drops[1] / drops[0]:.2f}" if drops[0] >= 3 else "- (default drops by less than 3)"
-        )
-        print(f"{kind + ' drop, robust / default':36}{ratio:>72}")
+        ours, theirs = (np.mean(results[x][f"{kind} drop"]) for x in ("robust", "default"))
+        ratio = f"{ours / theirs:.2f}" if theirs >= 3 else "- (default drops by less than 3)"
+        print(f"{kind + ' drop, robust / default':36}{ratio:>80}")
 
 
-COMMANDS = {  # name: (help, settings, own arguments)
-    "train": ("train a model and evaluate it", "", ["--resume", "--overwrite"]),
-    "compare": (
-        "train default and robust side by side",
-        "",
-        ["--resume", "--overwrite", "--seeds"],
-    ),
-    "evaluate": ("score a model on files", DECODING, ["model", "files"]),
-    "predict": (
-        "write a model's answers to a file",
-        DECODING,
-        ["model", "file", "--output", "--scores"],
-    ),
-    "ask": ("answer one question", DECODING, ["model", "--context", "--question"]),
-    "augment": (
-        "add synthetic answers to a file",
-        ("synthetic", "synthetic_kind", "seed"),
-        ["file", "--output"],
-    ),
-    "attack": ("write the attacked version of a file", ("seed",), ["file", "--output", "--kind"]),
+COMMANDS = {  # name: (help, its settings, its own arguments)
+    "train": ("train and evaluate a model", "all", "--resume --overwrite"),
+    "compare": ("train default and robust side by side", "all", "--resume --overwrite --seeds"),
+    "evaluate": ("score a model on files", DECODING, "model files"),
+    "predict": ("write a model's answers", DECODING, "model file --output --scores"),
+    "ask": ("answer one question", DECODING, "model --context --question"),
+    "augment": ("add synthetic answers", ("synthetic", "synthetic_kind", "seed"), "file --output"),
+    "attack": ("write the attacked version of a file", ("seed",), "file --output --kind"),
 }
 ARGUMENTS = {
     "model": {"help": "checkpoint directory or Hub id"},
@@ -615,73 +540,81 @@ def parse(arguments):
     """Command line -> (command, its own arguments, the settings that were given)."""
     parser = argparse.ArgumentParser(description="Robust extractive question answering.")
     commands = parser.add_subparsers(dest="command", required=True)
+    comments = dict(re.findall(r"\n    (\w+): .*?  # (.*)", inspect.getsource(Settings)))
     for name, (text, settings, own) in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text)
-        for argument in own:
+        for argument in own.split():
             sub.add_argument(argument, **ARGUMENTS[argument])
         for f in fields(Settings):
-            if f.name in (settings or f.name):
+            if settings == "all" or f.name in settings:
                 about = {"nargs": "+"} if f.type is tuple else {"type": f.type}
-                about |= {"choices": f.metadata["choices"], "default": argparse.SUPPRESS}
-                text = f"{f.metadata['help']} (default: {f.default})"
-                sub.add_argument(flag(f.name), help=text, **about)
-    given = vars(parser.parse_args(arguments))
-    names = [f.name for f in fields(Settings) if f.name in given]
-    return given.pop("command"), given, {name: given.pop(name) for name in names}
+                text = f"{comments[f.name]} (default: {f.default})"
+                sub.add_argument(flag(f.name), help=text, default=argparse.SUPPRESS, **about)
+    own = vars(parser.parse_args(arguments))
+    given = {f.name: own.pop(f.name) for f in fields(Settings) if f.name in own}
+    return own.pop("command"), own, given
 
 
-def run(command, own, given):
-    """Carry out one command."""
-    if "model" in own:
-        path, stored = Path(own["model"]) / "settings.json", {"loss": "default"}
-        if path.exists():
-            with refusing(path):
-                stored = json.loads(path.read_text("utf-8"))
-        settings = Settings(**{k: stored[k] for k in DECODING if k in stored} | given)
-        model, tokenizer = load_model(own["model"], head_required=True)
-    else:
-        toy = given.get("train", "toy-train") == "toy-train" and not given.get("init")
-        settings = Settings(**(TOY_SETTINGS if toy else {}) | given)
-    if command in ("train", "compare"):
-        used = [p for p in ("settings.json", "compare.json") if (Path(settings.out) / p).exists()]
-        if used and not (own["resume"] or own["overwrite"] or (toy and "out" not in given)):
-            raise InputError(f"{settings.out}: holds a run; add --resume, --overwrite or --out")
-        if command == "train":
-            return train(settings, own["resume"])
-        settings = replace(settings, eval=tuple(settings.eval)[: 2 if toy else None])
-        return compare(settings, own["seeds"], own["resume"])
+def run_training(command, own, given):
+    """train and compare."""
+    toy = given.get("train", "toy-train") == "toy-train" and not given.get("init")
+    settings = Settings(**(TOY_SETTINGS if toy else {}) | given)
+    used = [n for n in ("settings.json", "compare.json") if (Path(settings.out) / n).exists()]
+    if used and not (own["resume"] or own["overwrite"] or (toy and "out" not in given)):
+        raise InputError(f"{settings.out}: holds a run; add --resume, --overwrite or another --out")
+    if command == "train":
+        train(settings, own["resume"])
+    else:  # which attacks the toy corpora itself
+        compare(
+            replace(settings, eval=settings.eval[: 2 if toy else None]), own["seeds"], own["resume"]
+        )
+
+
+def run_model(command, own, given):
+    """evaluate, predict and ask: settings as the model was trained, unless given."""
+    path, stored = Path(own["model"]) / "settings.json", {"loss": "default"}
+    if path.exists():
+        with refusing(path):
+            stored = {key: json.loads(path.read_text("utf-8"))[key] for key in DECODING}
+    settings = Settings(**stored | given)
+    model, tokenizer = load_model(own["model"], head_required=True)
     if command == "ask":
         question = Question("", own["question"], own["context"], [])
         _, answers, no_answer = evaluate(model, tokenizer, [question], settings)
         print(answers[""] or "(no answer)")
-        return say(f"no-answer score {no_answer['']:.2f}; empty above {settings.threshold:g}")
-    if command == "evaluate":
-        tests = {name: read_questions(name) for name in own["files"]}
-        scores = {n: evaluate(model, tokenizer, test, settings)[0] for n, test in tests.items()}
-        return print(score_table(scores))
-    questions = read_questions(own["file"])
-    if command == "predict":
+        say(f"no-answer score {no_answer['']:.2f}; empty above {settings.threshold:g}")
+    elif command == "evaluate":
+        for k, (name, test) in enumerate(read_tests(own["files"]).items()):
+            print(score_line(name, evaluate(model, tokenizer, test, settings)[0], header=k == 0))
+    else:
+        questions = read_questions(own["file"])
         _, answers, no_answer = evaluate(model, tokenizer, questions, settings)
         write_file(own["output"], json.dumps(answers, ensure_ascii=False).encode())
         if own["scores"]:
             write_file(own["scores"], json.dumps(no_answer).encode())
         done = sum(map(bool, answers.values()))
-    elif command == "attack":
-        changed = data.attack(questions, own["kind"], settings.seed)
-        done = len(changed)
-    else:
+        print(f"{own['output']}: {done} of {len(questions)} questions answered")
+
+
+def run_data(command, own, given):
+    """augment and attack."""
+    settings, questions = Settings(**given), read_questions(own["file"])
+    if command == "augment":
         how = settings.synthetic, settings.seed, settings.synthetic_kind
         changed = data.add_synthetic_answers(questions, *how)
         done = sum(a is not b for a, b in zip(changed, questions))
-    if command != "predict":
-        data.write_questions(changed, own["output"])
-    what = {"predict": "answered", "attack": "attacked", "augment": "given a second answer"}
-    print(f"{own['output']}: {done} of {len(questions)} questions {what[command]}")
+    else:
+        changed = data.attack(questions, own["kind"], settings.seed)
+        done = len(changed)
+    data.write_questions(changed, own["output"])
+    print(f"{own['output']}: {done} of {len(questions)} questions changed")
 
 
 def main(arguments=None):
+    command, own, given = parse(arguments)
     try:
-        run(*parse(arguments))
+        part = run_model if "model" in own else run_data if "file" in own else run_training
+        part(command, own, given)
     except InputError as error:
         say(f"error: {error}")
         sys.exit(2)
