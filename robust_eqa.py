@@ -272,8 +272,9 @@ class Settings:
             object.__setattr__(self, "synthetic", 0.3 if self.loss == "robust" else 0.0)
         known = {"loss": ("robust", "default"), "synthetic_kind": ("evidence", "template", "mixed")}
         least = {"threshold": -math.inf, "max_length": 8, "max_answer_length": 1, "batch_size": 1}
+        most = {"threshold": math.inf, "synthetic": 1, "lr": 1}
         for name, value in asdict(self).items():
-            low, high = least.get(name, 0), 1 if name == "synthetic" else math.inf
+            low, high = least.get(name, 0), most.get(name, 10**9)
             if isinstance(value, (int, float)) and not low <= value <= high:
                 raise InputError(f"{flag(name)} {value} is not between {low} and {high}")
             if value not in known.get(name, [value]):
@@ -423,12 +424,12 @@ STATE = "state.safetensors"
 
 def save_state(settings, model, optimizer, step, log):
     """All that training depends on, in one file, so that a kill leaves the old or the new state."""
-    tensors = {"random": torch.get_rng_state()}
+    tensors = {f"model {name}": tensor for name, tensor in model.state_dict().items()}
+    for k, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"{name} {k}": tensor for name, tensor in moments.items()}
+    tensors["random"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
-    for name, parameter in model.named_parameters():
-        tensors[f"weight {name}"] = parameter.detach()
-        tensors |= {f"{key} {name}": value for key, value in optimizer.state[parameter].items()}
     about = {"about": json.dumps({"settings": asdict(settings), "step": step, "log": log})}
     write_file(Path(settings.out) / STATE, safetensors.torch.save(tensors, about))
 
@@ -442,10 +443,10 @@ def load_state(settings, model, optimizer):
     for key, now in json.loads(json.dumps(asdict(settings))).items():
         if about["settings"][key] != now:
             raise InputError(f"{file}: begun with {flag(key)} {about['settings'][key]}, not {now}")
-    for name, parameter in model.named_parameters():
-        parameter.data.copy_(tensors[f"weight {name}"])
-        for key in ("step", "exp_avg", "exp_avg_sq"):
-            optimizer.state[parameter][key] = tensors[f"{key} {name}"].to(parameter.device)
+    model.load_state_dict({name: tensors[f"model {name}"] for name in model.state_dict()})
+    names, count = ("step", "exp_avg", "exp_avg_sq"), len(list(model.parameters()))
+    moments = {k: {name: tensors[f"{name} {k}"] for name in names} for k in range(count)}
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
     torch.set_rng_state(tensors["random"])
     if "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"])
@@ -477,6 +478,8 @@ def compare(settings, seeds, resume):
     Every test set and both attacks on the first one: F1 (HasAns / NoAns) as mean ± standard
     deviation over the seeds, the F1 that an attack costs, and robust's cost as a share of default's.
     """
+    if seeds < 1 or not settings.eval:
+        raise InputError("compare needs --seeds of 1 or more and at least one --eval file")
     tests = read_tests(settings.eval)
     base = next(iter(tests))
     tests |= {kind: data.attack(tests[base], kind) for kind in data.ATTACKS}
@@ -579,7 +582,8 @@ def run_model(command, own, given):
     settings = Settings(**stored | given)
     model, tokenizer = load_model(own["model"], head_required=True)
     if command == "ask":
-        question = Question("", own["question"], own["context"], [])
+        texts = (own[name].encode(errors="replace").decode() for name in ("question", "context"))
+        question = Question("", *texts, [])
         _, answers, no_answer = evaluate(model, tokenizer, [question], settings)
         print(answers[""] or "(no answer)")
         say(f"no-answer score {no_answer['']:.2f}; empty above {settings.threshold:g}")
