@@ -2,7 +2,7 @@
 
 Read this file first, then model.py, then robust_eqa.py. The road of the data:
 
-    SQuAD JSON -> [Question] -> synthetic answers / attacks (still Questions) -> Windows -> Batch
+    SQuAD JSON -> [Question] -> synthetic answers / attacks (still Questions) -> [Window] -> Batch
 
 Letters: B windows in a batch, T positions in a window. A *position* counts tokens inside a window,
 an *offset* counts characters inside a context. Sections are those of Tran & Kretchmar (2024).
@@ -18,7 +18,7 @@ import re
 import sys
 import urllib.request
 import zlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from itertools import groupby
@@ -30,40 +30,31 @@ import torch
 from tokenizers import Tokenizer
 
 # --- Questions -------------------------------------------------------------------------------
+UNLOCATED = -1  # Answer.start of an answer whose text cannot be found in the context
+MALFORMED = ValueError, LookupError, TypeError, AttributeError, RecursionError  # from odd content
 
 
 class InputError(ValueError):
     """What a user handed us cannot be used; the message is one sentence that says what to do."""
 
 
-UNLOCATED = -1  # Answer.start of an answer whose text cannot be found in the context
-
-
 @dataclass(frozen=True)
 class Answer:
-    """A gold answer: its text and the offset in the context at which it stands."""
-
     text: str
-    start: int
+    start: int  # the offset at which the text stands
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a context; no answers means that it is unanswerable."""
-
     id: str
     question: str
     context: str
-    answers: list[Answer]
-    title: str = ""
+    answers: list[Answer]  # the golds; without any the question is unanswerable
+    title: str = ""  # of the article that the context is from
 
 
 def locate(context, text, start):
-    """Offset of an answer: `start` if the text stands there, else its only occurrence.
-
-    >>> locate("a cat, a dog", "cat", 2), locate("a cat, a dog", "dog", 0), locate("aa", "a", 9)
-    (2, 9, -1)
-    """
+    """`start` if the text stands there, else the offset of its only occurrence, else UNLOCATED."""
     if start >= 0 and context.startswith(text, start):
         return start
     first = context.find(text)
@@ -71,54 +62,42 @@ def locate(context, text, start):
 
 
 def read_questions(path_or_name):
-    """Read SQuAD v1.1 or v2.0 JSON, the Hub's flat JSON or JSON Lines, gzipped or not, or a name.
+    """Read SQuAD JSON, the Hub's flat JSON or JSON Lines, gzipped or not, or a name's data.
 
-    A name is one of DATASETS (fetched once) or of TOY (generated). What is odd but usable is said
-    on stderr. Raises InputError, naming file and place, where the file cannot be used.
+    Names are those of DATASETS and TOY. What is odd but usable is said on stderr.
     """
     if path_or_name in TOY:
         return toy_corpus(*TOY[path_or_name])
-    path, place, questions, moved, lost = Path(path_or_name), "the file", {}, 0, {}
+    path, place, questions = Path(path_or_name), "the file", {}
     if path_or_name in DATASETS and not path.exists():
         path = fetch(path_or_name)
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
-        for place, title, context, row in _rows(text):
-            key, question, answers = str(row["id"]), row["question"], row["answers"]
-            place = f"question {key!r}"
-            if isinstance(answers, dict):  # the Hub's object of lists
-                pairs = list(zip(answers["text"], answers["answer_start"], strict=True))
-            else:
-                pairs = [(answer["text"], answer["answer_start"]) for answer in answers]
-            for part in (key, question, context, *(text for text, _ in pairs)):
-                if not isinstance(part, str) or not part.strip() or re.search(SURROGATE, part):
-                    raise ValueError(f"{part!a:.40} is empty, no text or broken Unicode")
-            if key in questions:
-                raise ValueError("this id occurs twice")
-            if pairs and row.get("is_impossible"):
-                raise ValueError("it is impossible but has answers")
-            golds = [Answer(text, locate(context, text, int(start))) for text, start in pairs]
-            questions[key] = Question(key, question, context, golds, title)
-            for (_, start), gold in zip(pairs, golds):
-                moved += gold.start not in (int(start), UNLOCATED)
-                lost |= {key: None} if gold.start == UNLOCATED else {}
-            if (context, question) == ("Text", "Question"):
-                print(f"{path}: {place} looks like column headers; it is kept", file=sys.stderr)
+        for a, article in enumerate(_articles(text)):
+            place, nested = f"data[{a}]", "paragraphs" in article  # else a row holds everything
+            for p, paragraph in enumerate(article["paragraphs"] if nested else [article]):
+                place = f"data[{a}].paragraphs[{p}]" if nested else place
+                for q, row in enumerate(paragraph["qas"] if nested else [article]):
+                    place = f"data[{a}].paragraphs[{p}].qas[{q}]" if nested else place
+                    question = _question(row, paragraph["context"], article.get("title"))
+                    if question.id in questions:
+                        raise ValueError(f"the id {question.id!r} occurs twice")
+                    questions[question.id] = question
         if not questions:
             raise ValueError("it holds no questions")
-    except (
-        OSError,
-        EOFError,
-        zlib.error,
-        ValueError,
-        LookupError,
-        TypeError,
-        RecursionError,
-    ) as error:
+    except (OSError, EOFError, zlib.error, *MALFORMED) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        where = f"{path}: {place} cannot be read ({reason})"
-        raise InputError(f"{where}; see Formats in README.md, or give a name from there") from None
+        advice = "see Formats in README.md, or give a name from there"
+        raise InputError(f"{path}: {place} cannot be read ({reason}); {advice}") from None
+    moved, lost = 0, []
+    for key, q in questions.items():
+        golds = [Answer(a.text, locate(q.context, a.text, a.start)) for a in q.answers]
+        moved += sum(g.start not in (a.start, UNLOCATED) for g, a in zip(golds, q.answers))
+        lost += [key] * any(gold.start == UNLOCATED for gold in golds)
+        questions[key] = replace(q, answers=golds)
+        if (q.context, q.question) == ("Text", "Question"):
+            print(f"{path}: question {key!r} looks like column headers; kept", file=sys.stderr)
     if moved:
         print(f"{path}: {moved} answers were found elsewhere than at their offset", file=sys.stderr)
     if lost:
@@ -126,55 +105,55 @@ def read_questions(path_or_name):
     return list(questions.values())
 
 
-SURROGATE = "[\ud800-\udfff]"
+def _articles(text):
+    """The articles or rows of one JSON value, or of one a line (JSON Lines)."""
+    values, at, end = [], 0, len(text.rstrip())
+    while at < end:
+        at = re.compile(r"\s*").match(text, at).end()
+        value, at = json.JSONDecoder().raw_decode(text, at)
+        values.append(value)
+    top = values[0] if len(values) == 1 else values
+    return top.get("data", [top]) if isinstance(top, dict) else top
 
 
-def _rows(text):
-    """Yield (place, title, context, row) for nested SQuAD, flat rows and JSON Lines alike."""
-    try:
-        payload = json.loads(text)
-    except json.JSONDecodeError as error:
-        if error.msg != "Extra data":
-            raise
-        payload = [json.loads(line) for line in text.split("\n") if line.strip()]
-    if isinstance(payload, dict):
-        payload = payload["data"] if "data" in payload else [payload]
-    for a, article in enumerate(payload):
-        title = str(article.get("title") or "")
-        if "paragraphs" not in article:
-            yield f"data[{a}]", title, article["context"], article
-        for p, paragraph in enumerate(article.get("paragraphs", ())):
-            for q, row in enumerate(paragraph["qas"]):
-                place = f"data[{a}].paragraphs[{p}].qas[{q}]"
-                yield (
-                    place,
-                    title,
-                    paragraph["context"],
-                    {"answers": []} | row if row.get("is_impossible") else row,
-                )
+def _question(row, context, title):
+    """A row of a file -> Question, its answers at the offsets that the file gives."""
+    key = str(row["id"]) if type(row["id"]) is int else row["id"]
+    impossible, fields = row.get("is_impossible"), {"context": context, "question": row["question"]}
+    answers = row.get("answers", []) if impossible else row["answers"]
+    if isinstance(answers, dict):  # the Hub's object of lists
+        pairs = list(zip(answers["text"], answers["answer_start"], strict=True))
+    else:
+        pairs = [(answer["text"], answer["answer_start"]) for answer in answers]
+    fields |= {"id": key} | {f"answers[{k}].text": text for k, (text, _) in enumerate(pairs)}
+    for field, value in fields.items():
+        if not isinstance(value, str) or not value.strip() or re.search("[\ud800-\udfff]", value):
+            raise ValueError(f"{field} {value!a:.40} is empty, no text or broken Unicode")
+    if odd := [start for _, start in pairs if not re.fullmatch(r"-?\d+", str(start))]:
+        raise ValueError(f"answer_start {odd[0]!a:.40} is no whole number")
+    if pairs and impossible:
+        raise ValueError("it is impossible but has answers")
+    golds = [Answer(text, int(start)) for text, start in pairs]
+    return Question(key, row["question"], context, golds, str(title or ""))
 
 
 def some_ids(ids):
-    """How many, and at most five of them.
-
-    >>> some_ids(list("abcdefg"))
-    '7 questions (a, b, c, d, e, ...)'
-    """
+    """How many, and at most five of them: '7 questions (a, b, c, d, e, ...)'."""
     return f"{len(ids)} questions ({', '.join(list(ids)[:5])}{', ...' if len(ids) > 5 else ''})"
 
 
 def write_questions(questions, path):
     """Write questions as SQuAD v2.0 JSON, in their order, gzipped if the name ends in .gz."""
     data = []
-    for q in questions:
-        if not data or data[-1]["title"] != q.title:
-            data.append({"title": q.title, "paragraphs": []})
-        paragraphs = data[-1]["paragraphs"]
-        if not paragraphs or paragraphs[-1]["context"] != q.context:
-            paragraphs.append({"context": q.context, "qas": []})
-        answers = [{"text": a.text, "answer_start": a.start} for a in q.answers]
-        row = {"id": q.id, "question": q.question, "answers": answers, "is_impossible": not answers}
-        paragraphs[-1]["qas"].append(row)
+    for (title, context), group in groupby(questions, lambda q: (q.title, q.context)):
+        if not data or data[-1]["title"] != title:
+            data.append({"title": title, "paragraphs": []})
+        qas = []
+        for q in group:
+            golds = [{"text": a.text, "answer_start": a.start} for a in q.answers]
+            row = {"id": q.id, "question": q.question, "answers": golds, "is_impossible": not golds}
+            qas.append(row)
+        data[-1]["paragraphs"].append({"context": context, "qas": qas})
     content = json.dumps({"version": "v2.0", "data": data}).encode()
     write_file(path, gzip.compress(content, mtime=0) if str(path).endswith(".gz") else content)
 
@@ -192,8 +171,9 @@ def write_file(path, content):
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:
+        if temporary.exists():
+            temporary.unlink()
         raise InputError(f"{path}: cannot be written ({error}); choose another place") from None
 
 
@@ -240,70 +220,44 @@ def fetch(name):
 
 
 # --- Windows ---------------------------------------------------------------------------------
-
 ANSWER, ELSEWHERE, NO_ANSWER = range(3)  # labels: a gold inside, golds elsewhere only, no golds
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A question and the context tokens start..stop-1; the arrays are shared between windows."""
+    """A question and a part of its context."""
 
     question_index: int
     question: Question
-    question_ids: np.ndarray
-    context_ids: np.ndarray  # of the whole context
-    context_offsets: np.ndarray  # (tokens, 2) of the whole context
+    tokens: np.ndarray  # (2, T) token ids and segment ids
+    context_slice: slice  # the positions that hold context
+    context_offsets: np.ndarray  # (n, 2) of its n context tokens
     golds: np.ndarray  # (k, 2) inclusive context tokens of every gold, -1 where it has none
-    start: int
-    stop: int
-    layout: list  # see pair_layout
-    mark_overlap: bool  # context tokens that occur in the question get segment 2 (toy model only)
+    spans: np.ndarray  # (j, 2) inclusive positions of the golds inside
+    start: int  # its first context token
+    stop: int  # the one after its last
+    input_ids = property(lambda self: self.tokens[0].tolist())
+    segment_ids = property(lambda self: self.tokens[1].tolist())
+    answer_spans = property(lambda self: [tuple(span) for span in self.spans.tolist()])
 
     def __len__(self):
-        specials = sum(len(ids) for ids, *_ in self.layout)
-        return specials + len(self.question_ids) + self.stop - self.start
-
-    @property
-    def context_slice(self):
-        """The positions that hold context."""
-        stop = len(self) - len(self.layout[2][0])
-        return slice(stop - (self.stop - self.start), stop)
-
-    def arrays(self):
-        """-> token ids (T,), segment ids (T,), inclusive positions (k, 2) of the golds inside."""
-        (before, *s0), (between, *s1), (after, *s2) = self.layout
-        context = self.context_ids[self.start : self.stop]
-        parts = before, self.question_ids, between, context, after
-        segments = np.repeat([*s0, *s1, s2[0]], [len(part) for part in parts])
-        if self.mark_overlap:
-            segments[self.context_slice][np.isin(context, self.question_ids)] = 2
-        inside = (self.golds[:, 0] >= self.start) & (self.golds[:, 1] < self.stop)
-        spans = self.golds[inside] - self.start + self.context_slice.start
-        return np.concatenate(parts), segments, spans
-
-    input_ids = property(lambda self: self.arrays()[0].tolist())
-    segment_ids = property(lambda self: self.arrays()[1].tolist())
-    answer_spans = property(lambda self: [tuple(span) for span in self.arrays()[2].tolist()])
+        return self.tokens.shape[1]
 
     @property
     def offsets(self):
         """One (start, end) per position, (0, 0) outside the context."""
-        pairs = [(0, 0)] * len(self)
-        pairs[self.context_slice] = map(
-            tuple, self.context_offsets[self.start : self.stop].tolist()
-        )
-        return pairs
+        pairs = np.zeros((len(self), 2), int)
+        pairs[self.context_slice] = self.context_offsets
+        return [tuple(pair) for pair in pairs.tolist()]
 
     @property
     def label(self):
-        """ANSWER, ELSEWHERE or NO_ANSWER."""
-        return ANSWER if self.answer_spans else ELSEWHERE if len(self.golds) else NO_ANSWER
+        return ANSWER if len(self.spans) else ELSEWHERE if len(self.golds) else NO_ANSWER
 
     def text(self, start, end):
         """The text of context positions start..end, inclusive."""
-        shift = self.start - self.context_slice.start
-        first, last = self.context_offsets[start + shift, 0], self.context_offsets[end + shift, 1]
-        return self.question.context[first:last].strip()
+        offsets, first = self.context_offsets, self.context_slice.start
+        return self.question.context[offsets[start - first, 0] : offsets[end - first, 1]].strip()
 
 
 class Batch(NamedTuple):
@@ -321,35 +275,28 @@ class Batch(NamedTuple):
 
 def collate(windows, device="cpu"):
     """[Window] -> Batch; the loop runs over windows, not tokens."""
-    shape = len(windows), max(map(len, windows))
-    ids, segments = np.zeros((2, *shape), np.int64)
-    start_labels, end_labels = np.zeros((2, *shape), np.float32)
-    mask, context_mask = np.zeros((2, *shape), bool)
-    positions = np.zeros((2, len(windows)), np.int64)
-    for row, window in enumerate(windows):
-        length = len(window)
-        ids[row, :length], segments[row, :length], spans = window.arrays()
-        mask[row, :length] = context_mask[row, window.context_slice] = True
-        start_labels[row, spans[:, 0]] = end_labels[row, spans[:, 1]] = 1
+    shape = 2, len(windows), max(map(len, windows))
+    tokens, masks, labels = np.zeros(shape, int), np.zeros(shape, bool), np.zeros(shape, np.float32)
+    positions = np.zeros(shape[:2], int)
+    for b, window in enumerate(windows):
+        tokens[:, b, : len(window)], spans = window.tokens, window.spans
+        masks[0, b, : len(window)] = masks[1, b, window.context_slice] = True
+        labels[0, b, spans[:, 0]] = labels[1, b, spans[:, 1]] = 1
         if len(spans) and window.start <= window.golds[0, 0] and window.golds[0, 1] < window.stop:
-            positions[:, row] = spans[0]
-    arrays = ids, segments, mask, context_mask, start_labels, end_labels, *positions
+            positions[:, b] = spans[0]
+    arrays = *tokens, *masks, *labels, *positions
     return Batch(*(torch.from_numpy(array).to(device, non_blocking=True) for array in arrays))
 
 
 def pair_layout(tokenizer):
-    """[(special ids, their segment, segment of what follows)] before, between and after a pair."""
+    """Token and segment ids, (2, n) each, of a pair's parts: [CLS], "a", [SEP], "b", [SEP]."""
     encoding = tokenizer.encode("a", "b")
-    runs = [
-        list(run) for _, run in groupby(range(len(encoding)), encoding.sequence_ids.__getitem__)
-    ]
-    if [encoding.sequence_ids[run[0]] for run in runs] != [None, 0, None, 1, None]:
-        raise InputError(
-            "the tokenizer does not put special tokens around question and context; give its "
-            "tokenizer.json a post-processor for pairs"
-        )
-    segments = [encoding.type_ids[run[0]] for run in runs] + [0]
-    return [(np.array([encoding.ids[t] for t in runs[k]]), *segments[k : k + 2]) for k in (0, 2, 4)]
+    owners = [-1 if owner is None else owner for owner in encoding.sequence_ids]
+    if [owner for owner, _ in groupby(owners)] != [-1, 0, -1, 1, -1]:
+        wrong = "the tokenizer does not put special tokens around question and context"
+        raise InputError(f"{wrong}; give its tokenizer.json a post-processor for pairs")
+    tokens = np.array([encoding.ids, encoding.type_ids], np.int32)
+    return np.split(tokens, np.flatnonzero(np.diff(owners)) + 1, axis=1)
 
 
 def make_windows(questions, tokenizer, max_length=384, stride=128, mark_overlap=False):
@@ -357,51 +304,50 @@ def make_windows(questions, tokenizer, max_length=384, stride=128, mark_overlap=
 
     Equal, id for id and offset for offset, to pair truncation ("only_second"), but each context and
     each question is tokenized once. Answers become the smallest run of whole tokens that covers
-    them. Raises InputError for a question that leaves no room for stride + 1 context tokens.
+    them. With mark_overlap, context tokens that occur in the question get segment 2 (toy model).
     """
     if tokenizer.truncation or tokenizer.padding:  # as some tokenizer.json files bring along
         tokenizer = Tokenizer.from_str(tokenizer.to_str())
         tokenizer.no_truncation()
         tokenizer.no_padding()
-    layout = pair_layout(tokenizer)
+    cls, (_, (asked, *_)), separator, (_, (told, *_)), after = pair_layout(tokenizer)
     contexts = dict.fromkeys(q.context for q in questions)  # about seven questions share one
     texts = list(contexts)
     for k in range(0, len(texts), 1000):  # in parts: an Encoding takes about 150 bytes a token
         part = tokenizer.encode_batch(texts[k : k + 1000], add_special_tokens=False)
         for text, encoding in zip(texts[k:], part):
-            offsets = np.array(encoding.offsets, np.int32).reshape(-1, 2)
-            contexts[text] = np.array(encoding.ids, np.int32), offsets
+            tokens = np.array([encoding.ids, [told] * len(encoding)], np.int32)
+            contexts[text] = tokens, np.array(encoding.offsets, np.int32).reshape(-1, 2)
     encoded = tokenizer.encode_batch_fast([q.question for q in questions], add_special_tokens=False)
     windows = []
     for index, (question, encoding) in enumerate(zip(questions, encoded)):
-        ids, (context_ids, offsets) = np.array(encoding.ids, np.int32), contexts[question.context]
-        room = max_length - len(ids) - sum(len(special) for special, *_ in layout)
+        tokens = np.array([encoding.ids, [asked] * len(encoding)], np.int32)
+        before, (context, offsets) = np.hstack([cls, tokens, separator]), contexts[question.context]
+        room = max_length - before.shape[1] - after.shape[1]
         if room <= stride:
-            raise InputError(
-                f"question {question.id!r} has {len(ids)} tokens and leaves room for {max(room, 0)}"
-                f" context tokens in a window of {max_length}, but the overlap (stride) of {stride}"
-                " needs more; shorten it, or change max_length or stride"
-            )
-        # A gold runs from the first token that ends after its start to the last that starts before
-        # its end. One without a token (a zero-width character, say) has them the wrong way round.
+            advice = f"shorten it, or change max_length {max_length} or stride {stride}"
+            raise InputError(f"question {question.id!r} fills the window; {advice}")
+        if mark_overlap:
+            segments = np.where(np.isin(context[0], encoding.ids), 2, context[1])
+            context = np.stack([context[0], segments])
+        # From the first token that ends after the answer's start to the last that starts before its
+        # end; where there is no token between (a zero-width character, say) first > last.
         starts = np.array([answer.start for answer in question.answers], int)
         ends = starts + [len(answer.text) for answer in question.answers]
         first = np.searchsorted(offsets[:, 1], starts, side="right")
         last = np.searchsorted(offsets[:, 0], ends, side="left") - 1
         golds = np.where((starts != UNLOCATED) & (first <= last), (first, last), -1).T
-        for start in range(0, max(1, len(context_ids) - stride), room - stride):
-            stop = min(start + room, len(context_ids))
-            shared = question, ids, context_ids, offsets, golds
-            windows.append(Window(index, *shared, start, stop, layout, mark_overlap))
+        for start in range(0, max(1, context.shape[1] - stride), room - stride):
+            stop, first = min(start + room, context.shape[1]), before.shape[1]
+            tokens = np.hstack([before, context[:, start:stop], after])
+            spans = golds[(golds[:, 0] >= start) & (golds[:, 1] < stop)] - start + first
+            positions = slice(first, first + stop - start), offsets[start:stop]
+            windows.append(Window(index, question, tokens, *positions, golds, spans, start, stop))
     return windows
 
 
 def length_bucketed(lengths, batch_size, rng):
-    """Shuffled batches of indices of nearly equal length, so that little is padding.
-
-    >>> length_bucketed(np.array([5, 9, 5, 9]), 2, np.random.default_rng(0))
-    [array([0, 2]), array([1, 3])]
-    """
+    """Shuffled batches of indices of nearly equal length, so that little is padding."""
     order = rng.permutation(len(lengths))
     order = order[np.argsort(lengths[order], kind="stable")]
     batches = np.split(order, range(batch_size, len(order), batch_size))
@@ -409,34 +355,33 @@ def length_bucketed(lengths, batch_size, rng):
 
 
 # --- Synthetic answers and attacks: Question -> Question -------------------------------------
-
 SENTENCE_END = re.compile(
     r"(?<!\b[A-Z])(?<!\b(?:Mr|Dr|St|Jr|Sr|vs|No|Mt))(?<!\bMrs)"  # initials, abbreviations
     r"[.!?][\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9])"
 )
 ENTITY = re.compile(r"(?<=\s)[A-Z][\w'’-]*(?: [A-Z][\w'’-]*)*|\b\d[\d,.]*\b")
-WH_WORDS = "who whom when where why what which whose how".split()
-AUXILIARIES = "is are was were do does did can could will would has have had should may".split()
+AUX = r"(?:is|are|was|were|do|does|did|can|could|will|would|has|have|had|should|may)(?![^\s?])"
+WH_PHRASE = re.compile(  # "what year" up to the auxiliary, or "how many", or a word; the auxiliary
+    rf"(?i)(?<!\S)(?:(?:what|which|whose|how)(?: \S+){{0,3}}?(?= {AUX})|how \S+"
+    rf"|who|whom|when|where|why|what|which|whose|how)(?![^\s?])( {AUX})?"
+)
 
 
 def sentence_starts(text):
-    """Offsets at which the sentences of a text begin.
-
-    >>> sentence_starts("Dr. Who left. J. Doe stayed! 3 came.")
-    [0, 14, 29]
-    """
+    """Offsets at which the sentences of a text begin: 'Dr. Who left. 3 came.' -> [0, 14]."""
     return [0, *(match.end() for match in SENTENCE_END.finditer(text))]
 
 
 def answer_type(text):
-    """The coarse type by which answers are exchanged for one another.
-
-    >>> answer_type("1066"), answer_type("about 40 km"), answer_type("Ada Abel"), answer_type("red")
-    (('year', 1), ('number', 3), ('name', 2), ('words', 1))
-    """
-    kinds = ("year", r"(1\d|20)\d\d$"), ("number", r".*\d"), ("name", r".*\b[A-Z]"), ("words", "")
-    kind = next(kind for kind, pattern in kinds if re.match(pattern, text, re.DOTALL))
+    """Answers of one type are exchanged: "1066" -> ("year", 1), "Ada Abel" -> ("name", 2)."""
+    kinds = {"year": r"(1\d|20)\d\d$", "number": r".*\d", "name": r".*\b[A-Z]", "words": ""}
+    kind = next(kind for kind in kinds if re.match(kinds[kind], text, re.DOTALL))
     return kind, min(len(text.split()), 4)
+
+
+def answer_pool(questions):
+    """The texts of all first gold answers: what synthetic and fake answers are drawn from."""
+    return [question.answers[0].text for question in questions if question.answers]
 
 
 def _another(text, question, pool, rng):
@@ -449,22 +394,13 @@ def _another(text, question, pool, rng):
     return None
 
 
-def _insert(question, sentence, slot):
-    """The question with a sentence put into its context at an offset; golds after it move along."""
-    context = question.context
-    text = sentence + " " if slot < len(context) else " " + sentence
-    moved = [Answer(a.text, a.start + len(text) * (a.start >= slot)) for a in question.answers]
-    return replace(question, context=context[:slot] + text + context[slot:], answers=moved)
-
-
 def synthetic_answer(question, pool, rng, kind="mixed"):
     """Add a sentence that answers the same question differently; both answers are gold (5.3).
 
-    paper: a language model wrote the sentence. here: kind "evidence" is the sentence around the
-    gold answer with another answer of the same type in its place; kind "template" is "<the
-    question's words> is <answer>"; "mixed" draws one of the two. The sentence goes into a random
-    slot; the new answer is listed last. `pool` is a list of answer texts, `rng` has random().
-    None where no sentence can be made: an unanswerable question, or no other answer.
+    paper: a language model wrote it. here: "evidence" is the sentence around the gold answer with
+    another answer of the same type from `pool` in its place; "template" is "<the question's words>
+    is <answer>"; "mixed" draws one of the two. It goes into a random slot, its answer is listed
+    last. None where no sentence can be made: an unanswerable question, or no other answer.
     """
     golds, context = question.answers, question.context
     located = golds and all(answer.start != UNLOCATED for answer in golds)
@@ -481,78 +417,52 @@ def synthetic_answer(question, pool, rng, kind="mixed"):
         after += "" if (other + after)[-1] in '.!?"”)' else "."
     slots = [b for b in bounds if not any(a.start < b < a.start + len(a.text) for a in golds)]
     slot = slots[int(rng.random() * len(slots))]
-    changed = _insert(question, before + other + after, slot)
-    start = slot + len(before) + (slot == len(context))  # a space precedes an appended sentence
-    return replace(changed, answers=[*changed.answers, Answer(other, start)])
+    before, after = (" " + before, after) if slot == len(context) else (before, after + " ")
+    added = before + other + after
+    answers = [Answer(a.text, a.start + len(added) * (a.start >= slot)) for a in golds]
+    answers.append(Answer(other, slot + len(before)))
+    return replace(question, context=context[:slot] + added + context[slot:], answers=answers)
 
 
-def _statement(question, fake, negated):
-    """The question's words as a statement with `fake` in place of the wh-phrase, or None.
-
-    >>> _statement("In what country is Normandy located?", "Peru", negated=False)
-    'In Peru is Normandy located.'
-    >>> _statement("Who built the dome?", "Ada", negated=True)
-    'Not Ada built the dome.'
-    """
-    words = question.strip().rstrip("? ").split()
-    at = next((k for k, word in enumerate(words) if word.lower() in WH_WORDS), None)
-    if at is None:
+def _mislead(question, asked, pool, rng, negated):
+    """Append the words of `asked` as a statement with a fake answer in the wh-phrase's place."""
+    fake = question.answers and _another(question.answers[0].text, question, pool, rng)
+    phrase = WH_PHRASE.search(asked)
+    if not fake or not phrase:
         return None
-    end = at + 1 + (words[at].lower() == "how")  # "how many"
-    if words[at].lower() in ("what", "which", "whose", "how"):  # "what year", up to the auxiliary
-        ahead = (k for k in range(at + 1, len(words[: at + 5])) if words[k].lower() in AUXILIARIES)
-        end = next(ahead, end)
-    before, rest = words[:at], words[end:]
-    if negated and rest and rest[0].lower() in AUXILIARIES:
-        rest.insert(1, "not")
-    elif negated:
-        before = ["not", *before]
-    sentence = " ".join([*before, fake, *rest])
-    return sentence[0].upper() + sentence[1:] + "."
+    sentence = asked[: phrase.start()].lstrip() + fake + (phrase[1] or "")
+    if negated:
+        sentence = sentence + " not" if phrase[1] else "not " + sentence
+    sentence += asked[phrase.end() :].rstrip("? ") + "."
+    return replace(question, context=f"{question.context} {sentence[0].upper()}{sentence[1:]}")
 
 
-def negate(question, pool, rng, text=None):
+def negate(question, pool, rng):
     """Negation-like attack: the question as a negated statement with a fake answer, appended (6).
 
-    paper: "not" before the question's first adjective. here: after its auxiliary, which needs no
-    tagger. None for an unanswerable question or one without a question word.
+    paper: "not" before the question's first adjective. here: after its auxiliary, without a tagger.
+    >>> ada = Question("1", "Where was Ada born?", "Ada is from Rome.", [Answer("Rome", 12)])
+    >>> negate(ada, ["Oslo"], random.Random(0)).context
+    'Ada is from Rome. Oslo was not Ada born.'
     """
-    fake = question.answers and _another(question.answers[0].text, question, pool, rng)
-    sentence = fake and _statement(text or question.question, fake, negated=text is None)
-    return _insert(question, sentence, len(question.context)) if sentence else None
+    return _mislead(question, question.question, pool, rng, negated=True)
 
 
 def add_one_sentence(question, pool, rng):
-    """AddOneSent-like attack: a sentence like an answer to a question about other entities (6).
+    """AddOneSent-like attack: a statement with a fake answer, about other entities, appended (6).
 
-    The question's names and numbers are exchanged, the result is made a statement with a fake
-    answer and appended. None for an unanswerable question or one without names and numbers.
+    Names and numbers are exchanged for answers of the pool; None for a question without any.
     """
-
-    def exchange(match):
-        if match[0][0].isdigit():
-            return re.sub(
-                r"\d", lambda d: str((int(d[0]) + 1 + int(rng.random() * 8)) % 10), match[0]
-            )
-        return _another(match[0], question, pool, rng) or match[0]
-
-    text = ENTITY.sub(exchange, question.question)
-    return negate(question, pool, rng, text) if text != question.question else None
+    asked = question.question
+    changed = ENTITY.sub(lambda m: _another(m[0], question, pool, rng) or m[0], asked)
+    return _mislead(question, changed, pool, rng, negated=False) if changed != asked else None
 
 
 ATTACKS = {"addonesent": add_one_sentence, "negation": negate}
 
 
-def answer_pool(questions):
-    """The texts of all first gold answers: what synthetic and fake answers are drawn from."""
-    return [question.answers[0].text for question in questions if question.answers]
-
-
 def attack(questions, kind, seed=0):
-    """The attacked version of every question that can be attacked, under its own id.
-
-    `kind` is one of ATTACKS, or "information-seeking": unanswerable by a change of paragraph.
-    """
+    """Every question that can be attacked by one of ATTACKS or "information-seeking", attacked."""
     if kind == "information-seeking":
         return rematch(questions)
     pool, rng = answer_pool(questions), random.Random(seed)
@@ -561,43 +471,40 @@ def attack(questions, kind, seed=0):
 
 
 def add_synthetic_answers(questions, share, seed=0, kind="mixed"):
-    """Give a share of the answerable questions a synthetic answer, in place."""
-    pool, rng = answer_pool(questions), random.Random(seed)
-    chosen = (bool(q.answers) and rng.random() < share for q in questions)
-    return [c and synthetic_answer(q, pool, rng, kind) or q for q, c in zip(questions, chosen)]
+    """The questions, a share of the answerable ones with a synthetic answer."""
+    pool, rng, changed = answer_pool(questions), random.Random(seed), []
+    for question in questions:
+        chosen = question.answers and rng.random() < share
+        changed.append((chosen and synthetic_answer(question, pool, rng, kind)) or question)
+    return changed
 
 
 def rematch(questions):
     """Information-seeking unanswerables: move questions to another paragraph of their article (6).
 
-    Each answerable question goes, without answers, to the paragraph most similar to it by TF-IDF
-    among those that hold none of its answers' texts; ids get the suffix "-rematched".
+    Each answerable one goes, without its answers, to the paragraph most similar to it by TF-IDF
+    among those that hold none of their texts.
     """
-    articles, moved = defaultdict(dict), []  # title -> {context: its words}
-    for q in questions:
-        if q.context not in articles[q.title]:
-            articles[q.title][q.context] = set(re.findall(r"\w+", q.context.casefold()))
-    found = {
-        title: Counter(w for words in a.values() for w in words) for title, a in articles.items()
-    }
-    for q in questions:
-        asked = set(re.findall(r"\w+", q.question.casefold()))
-        idf = {w: math.log(len(articles[q.title]) / n) for w in asked if (n := found[q.title][w])}
-        golds = [answer.text.casefold() for answer in q.answers]
-        scores = {
-            context: math.fsum(idf[word] for word in asked & words)
-            for context, words in articles[q.title].items()
-            if golds and context != q.context
-        }
-        for context in sorted(scores, key=scores.get, reverse=True):
-            if scores[context] > 0 and not any(gold in context.casefold() for gold in golds):
-                moved.append(Question(q.id + "-rematched", q.question, context, [], q.title))
+    articles, holders, moved = defaultdict(list), defaultdict(list), []
+    for title, context in dict.fromkeys((q.title, q.context) for q in questions):
+        for word in set(re.findall(r"\w+", context.casefold())):
+            holders[title, word].append(len(articles[title]))  # paragraphs that hold the word
+        articles[title].append(context)
+    for q in (q for q in questions if q.answers):
+        contexts, golds = articles[q.title], [answer.text.casefold() for answer in q.answers]
+        scores = np.zeros(len(contexts))  # of each paragraph, the idf of the words it shares
+        for word in sorted(set(re.findall(r"\w+", q.question.casefold()))):
+            held = holders.get((q.title, word), [])
+            scores[held] += math.log(len(contexts) / max(1, len(held)))
+        for k in np.argsort(-scores.round(9), kind="stable"):
+            fits = contexts[k] != q.context and scores[k] > 0
+            if fits and not any(gold in contexts[k].casefold() for gold in golds):
+                moved.append(Question(q.id + "-rematched", q.question, contexts[k], [], q.title))
                 break
     return moved
 
 
 # --- The toy corpus --------------------------------------------------------------------------
-
 FIRST_NAMES = "Ada Ben Cora Dan Elsa Finn Gina Hugo Ines Jack Kira Liam Mona Nils Olga Paul".split()
 LAST_NAMES = "Abel Berg Cole Dunn Eads Ford Gray Hale Ivers Jung Kerr Lowe Moss Nash Orr".split()
 CITIES = "Arlon Brast Celle Dorin Ettal Fargo Ghent Horst Imola Jena Kolm Lodi Mesa Narva".split()
@@ -616,9 +523,8 @@ RELATIONS = [  # (answers, statements, question): {p} is a person, {a} the answe
 def toy_corpus(n, seed, kind="plain"):
     """n generated questions in the manner of SQuAD 2.0, four to a context of four or five facts.
 
-    As in SQuAD, most contexts state a relation once, names are near misses of one another, and an
-    unanswerable question asks for a stated relation of somebody else. `kind` is "plain" or one of
-    attack; those yield fewer than n.
+    Most contexts state a relation once, names are near misses, and an unanswerable question asks
+    for a stated relation of somebody else. `kind` is "plain" or one of attack (fewer than n).
     """
     rng, questions = random.Random(seed), []
     while len(questions) < n:
@@ -646,10 +552,5 @@ def toy_corpus(n, seed, kind="plain"):
     return questions if kind == "plain" else attack(questions, kind, seed)
 
 
-TOY = {  # name: arguments of toy_corpus
-    "toy-train": (16000, 0, "plain"),
-    "toy-dev": (1000, 1, "plain"),
-    "toy-information-seeking": (1000, 1, "information-seeking"),
-    "toy-addonesent": (1000, 1, "addonesent"),
-    "toy-negation": (1000, 1, "negation"),
-}
+TOY = {"toy-train": (16000, 0, "plain"), "toy-dev": (1000, 1, "plain")}  # toy_corpus's arguments
+TOY |= {f"toy-{kind}": (1000, 1, kind) for kind in ("information-seeking", *ATTACKS)}
