@@ -75,7 +75,8 @@ def read_questions(path_or_name):
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
         for a, article in enumerate(_articles(text)):
-            place, nested = f"data[{a}]", "paragraphs" in article  # else a row holds everything
+            place = f"data[{a}]"
+            nested = "paragraphs" in article  # else it is a row that holds everything
             for p, paragraph in enumerate(article["paragraphs"] if nested else [article]):
                 place = f"data[{a}].paragraphs[{p}]" if nested else place
                 for q, row in enumerate(paragraph["qas"] if nested else [article]):
@@ -347,10 +348,14 @@ def make_windows(questions, tokenizer, max_length=384, stride=128, mark_overlap=
 
 
 def length_bucketed(lengths, batch_size, rng):
-    """Shuffled batches of indices of nearly equal length, so that little is padding."""
-    order = rng.permutation(len(lengths))
-    order = order[np.argsort(lengths[order], kind="stable")]
-    batches = np.split(order, range(batch_size, len(order), batch_size))
+    """Shuffled batches of indices of nearly equal length, so that little is padding.
+
+    Sorted in pools of 50 batches: sorted as a whole, a paragraph's questions would meet in a batch.
+    """
+    order, batches = rng.permutation(len(lengths)), []
+    for pool in np.split(order, range(50 * batch_size, len(order), 50 * batch_size)):
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches += np.split(pool, range(batch_size, len(pool), batch_size))
     return [batches[k] for k in rng.permutation(len(batches))]
 
 

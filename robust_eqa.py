@@ -241,7 +241,7 @@ class Settings:
 
 
 DECODING = "loss", "threshold", "max_length", "stride", "max_answer_length"
-TOY_SETTINGS = {"batch_size": 64, "lr": 2e-3, "warmup": 100, "epochs": 4.0}
+TOY_SETTINGS = {"batch_size": 64, "lr": 3e-3, "warmup": 100, "epochs": 5.0}
 TOY_SETTINGS |= {"max_length": 128, "stride": 32, "max_answer_length": 16}
 
 
@@ -429,7 +429,7 @@ def compare(settings, seeds, resume):
     """Train with the default and the robust loss from the same seeds and print one table.
 
     Every test set and both attacks on the first one: F1 (HasAns / NoAns) as mean ± standard
-    deviation over the seeds, the F1 that an attack costs, and its ratio where default loses 3 or more.
+    deviation over the seeds; the F1 that an attack costs, with the ratio where default loses 3.
     """
     if seeds < 1 or not settings.eval:
         raise InputError("compare needs --seeds of 1 or more and at least one --eval file")
