@@ -348,10 +348,7 @@ def make_windows(questions, tokenizer, max_length=384, stride=128, mark_overlap=
 
 
 def length_bucketed(lengths, batch_size, rng):
-    """Shuffled batches of indices of nearly equal length, so that little is padding.
-
-    Sorted in pools of 50 batches: sorted as a whole, a paragraph's questions would meet in a batch.
-    """
+    """Shuffled batches of indices of similar length: little is padding. Sorted in pools."""
     order, batches = rng.permutation(len(lengths)), []
     for pool in np.split(order, range(50 * batch_size, len(order), 50 * batch_size)):
         pool = pool[np.argsort(lengths[pool], kind="stable")]
