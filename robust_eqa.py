@@ -426,10 +426,9 @@ def has_ended(settings):
 
 
 def compare(settings, seeds, resume):
-    """Train with the default and the robust loss from the same seeds and print one table.
+    """Default and robust training from the same seeds in one table: F1 (HasAns / NoAns), mean ± sd.
 
-    Every test set and both attacks on the first one: F1 (HasAns / NoAns) as mean ± standard
-    deviation over the seeds; the F1 that an attack costs, with the ratio where default loses 3.
+    Both attacks on the first file, the F1 they cost, and its ratio where default loses 3 or more.
     """
     if seeds < 1 or not settings.eval:
         raise InputError("compare needs --seeds of 1 or more and at least one --eval file")
@@ -493,7 +492,9 @@ def run_training(command, own, given):
     if toy:  # compare makes the attacks itself
         tests = tuple(data.TOY)[1 : 3 if command == "compare" else None]
         given = TOY_SETTINGS | {"eval": tests} | given
-    settings = Settings(**given)
+    elif "out" not in given:
+        raise InputError("a run that is not the toy run needs a directory of its own; add --out")
+    settings = Settings(**given | ({"loss": "robust"} if command == "compare" else {}))
     names = "settings.json", "config.json", "compare.json", "default-0/settings.json"
     used = any((Path(settings.out) / name).exists() for name in names)
     if used and not (own["resume"] or own["overwrite"] or (toy and "out" not in given)):
