@@ -348,11 +348,10 @@ def make_windows(questions, tokenizer, max_length=384, stride=128, mark_overlap=
 
 
 def length_bucketed(lengths, batch_size, rng):
-    """Shuffled batches of indices of similar length: little is padding. Sorted in pools."""
-    order, batches = rng.permutation(len(lengths)), []
-    for pool in np.split(order, range(50 * batch_size, len(order), 50 * batch_size)):
-        pool = pool[np.argsort(lengths[pool], kind="stable")]
-        batches += np.split(pool, range(batch_size, len(pool), batch_size))
+    """Shuffled batches of indices of nearly equal length, so that little is padding."""
+    order = rng.permutation(len(lengths))
+    order = order[np.argsort(lengths[order], kind="stable")]
+    batches = np.split(order, range(batch_size, len(order), batch_size))
     return [batches[k] for k in rng.permutation(len(batches))]
 
 
