@@ -560,8 +560,7 @@ def main(arguments=None):
             sub.add_argument(argument, **ARGUMENTS[argument])
         for f in fields(Settings):
             if settings == "all" or f.name in settings:
-                how = {"nargs": "+"} if f.type is tuple else {"type": type(f.default)}
-                how = {"type": float} if f.type is float else how  # whose default may be None
+                how = {"nargs": "+"} if f.type is tuple else {"type": f.type}
                 how["help"] = f"{comments[f.name]} (default: {f.default})"
                 option = "--" + f.name.replace("_", "-")
                 sub.add_argument(option, default=argparse.SUPPRESS, **how)
