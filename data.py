@@ -253,7 +253,7 @@ class Window:
 
     @property
     def label(self):
-        return ANSWER if len(self.spans) else ELSEWHERE if len(self.golds) else NO_ANSWER
+        return window_label(self.golds, self.start, self.stop)[1]
 
     def text(self, start, end):
         """The text of context positions start..end, inclusive."""
@@ -300,6 +300,44 @@ def pair_layout(tokenizer):
     return np.split(tokens, np.flatnonzero(np.diff(owners)) + 1, axis=1)
 
 
+def token_spans(offsets, answers):
+    """The smallest run of context tokens that covers each answer; -1, -1 where none does.
+
+    (n, 2) offsets, k answers -> (k, 2) first and last token. Of an answer without a place in the
+    context, or without a token there (a zero-width character, say), there is none.
+    >>> token_spans(np.array([(0, 3), (4, 9), (9, 10)]), [Answer("pan", 6), Answer("x", -1)])
+    array([[ 1,  1],
+           [-1, -1]])
+    """
+    starts = np.array([answer.start for answer in answers], int)
+    ends = starts + np.array([len(answer.text) for answer in answers], int)
+    first = np.searchsorted(offsets[:, 1], starts, side="right")  # the first that ends after start
+    last = np.searchsorted(offsets[:, 0], ends, side="left") - 1  # the last that starts before end
+    return np.where((starts != UNLOCATED) & (first <= last), (first, last), -1).T
+
+
+def window_bounds(length, room, stride):
+    """Cut `length` context tokens into windows of at most `room` whose neighbours share `stride`.
+
+    -> [(start, stop), ...], each stop the one after the window's last token.
+    >>> window_bounds(10, room=5, stride=2)
+    [(0, 5), (3, 8), (6, 10)]
+    """
+    starts = range(0, max(1, length - stride), room - stride)
+    return [(start, min(start + room, length)) for start in starts]
+
+
+def window_label(golds, start, stop):
+    """The golds that lie wholly in context tokens start..stop-1, and the label they give (5.2).
+
+    (k, 2) token spans -> (j, 2) those inside, and ANSWER, ELSEWHERE or NO_ANSWER.
+    >>> window_label(np.array([(2, 3), (4, 6)]), 0, 5)
+    (array([[2, 3]]), 0)
+    """
+    inside = golds[(golds[:, 0] >= start) & (golds[:, 1] < stop)]
+    return inside, ANSWER if len(inside) else ELSEWHERE if len(golds) else NO_ANSWER
+
+
 def make_windows(questions, tokenizer, max_length=384, stride=128, mark_overlap=False):
     """Cut questions into windows of at most max_length tokens; neighbours share `stride` tokens.
 
@@ -331,17 +369,11 @@ def make_windows(questions, tokenizer, max_length=384, stride=128, mark_overlap=
         if mark_overlap:
             segments = np.where(np.isin(context[0], encoding.ids), 2, context[1])
             context = np.stack([context[0], segments])
-        # From the first token that ends after the answer's start to the last that starts before its
-        # end; where there is no token between (a zero-width character, say) first > last.
-        starts = np.array([answer.start for answer in question.answers], int)
-        ends = starts + [len(answer.text) for answer in question.answers]
-        first = np.searchsorted(offsets[:, 1], starts, side="right")
-        last = np.searchsorted(offsets[:, 0], ends, side="left") - 1
-        golds = np.where((starts != UNLOCATED) & (first <= last), (first, last), -1).T
-        for start in range(0, max(1, context.shape[1] - stride), room - stride):
-            stop, first = min(start + room, context.shape[1]), before.shape[1]
+        golds = token_spans(offsets, question.answers)
+        for start, stop in window_bounds(context.shape[1], room, stride):
+            first = before.shape[1]
             tokens = np.hstack([before, context[:, start:stop], after])
-            spans = golds[(golds[:, 0] >= start) & (golds[:, 1] < stop)] - start + first
+            spans = window_label(golds, start, stop)[0] - start + first
             positions = slice(first, first + stop - start), offsets[start:stop]
             windows.append(Window(index, question, tokens, *positions, golds, spans, start, stop))
     return windows

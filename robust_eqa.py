@@ -102,13 +102,25 @@ def best_spans(start_logits, end_logits, context_mask, max_answer_length):
     return scores.clamp(min=NO_SPAN).to(start_logits.dtype), starts, ends
 
 
+def decide(scores, nulls=None):
+    """The window whose best span answers a question, and how much speaks against answering.
+
+    Best spans' scores of its windows (n,) and, for default training, their null scores
+    start[0] + end[0] -> index, no-answer score; the answer is empty where that exceeds 0.
+    Robust training (5.2): minus the best score, so that a span below 0 is no answer.
+    Default training (2): the least null score minus the best score.
+    >>> decide([1.5, 4.0]), decide([1.5, 4.0], [9.0, 6.0])
+    ((1, -4.0), (1, 2.0))
+    """
+    best = int(np.argmax(scores))  # ties: the earliest window
+    return best, float((0 if nulls is None else np.min(nulls)) - scores[best])
+
+
 @torch.inference_mode()
 def predict(model, tokenizer, questions, settings):
     """The best span of every question, answered or not, and how much speaks against answering.
 
-    -> {id: text}, {id: no-answer score}. The robust score is minus the best span's, so that a span
-    must score 0 or more to be an answer (5.2). The default one is the null score, the least
-    start[0] + end[0] of the question's windows, minus the best span's (sec. 2).
+    -> {id: text}, {id: no-answer score}
     """
     windows = windows_of(questions, model.to(DEVICE).eval(), tokenizer, settings)
     order = np.argsort([-len(window) for window in windows], kind="stable")
@@ -122,10 +134,12 @@ def predict(model, tokenizer, questions, settings):
         nulls[indices] = (start[:, 0] + end[:, 0]).cpu().numpy()
     texts, no_answer = {}, {}
     for key, group in itertools.groupby(range(len(windows)), lambda i: windows[i].question.id):
-        i = max(group := list(group), key=scores.__getitem__)  # ties: the earliest window
+        group = list(group)
+        n, no_answer[key] = decide(
+            scores[group], nulls[group] if settings.loss == "default" else None
+        )
+        i = group[n]
         texts[key] = windows[i].text(int(starts[i]), int(ends[i])) if scores[i] > NO_SPAN else ""
-        null = nulls[group].min() if settings.loss == "default" else 0.0
-        no_answer[key] = float(null - scores[i])
     return texts, no_answer
 
 
