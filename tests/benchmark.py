@@ -1,0 +1,488 @@
+"""This implementation and the usual transformers recipe, side by side, in one table.
+
+    python tests/benchmark.py                  # needs transformers and datasets
+    python tests/benchmark.py --device cuda    # needs neither: BERT-base shape, bfloat16
+
+The recipe is question answering as transformers' run_qa documents it: features by datasets.map and
+a fast tokenizer, padded to 384; answers from the 20 best starts and ends, in Python loops; fused
+AdamW, linear schedule, gradients clipped at 1.0. It runs in fp32 on windows padded to 384, or
+under bfloat16 autocast on shuffled batches padded to their longest window. Both sides load one
+checkpoint, with its dropout. EQA_DATA names a folder with SQuAD 2.0 files, EQA_MINILM one with a
+MiniLM-L6 checkpoint; without them, random words and random weights of these sizes stand in.
+
+Both sides run in turns in one process, so that other programs disturb both alike. Numbers are
+medians of the repeats (least-greatest). Training and evaluation take the same windows on both
+sides: of all our batches in order of length, a random one from each of several equal parts.
+Padding does not count as tokens. Peak memory is that of a process per side, all in all.
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from dataclasses import replace
+from functools import partial
+from itertools import groupby, islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import BertWordPieceTokenizer
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import robust_eqa
+from data import Answer, Question, collate, length_bucketed, make_windows, read_questions
+from model import Config, QAModel, load_model, save_model
+from robust_eqa import Settings, best_spans, decide, logits_of, predict, robust_loss
+
+LENGTH, STRIDE, MOST_TOKENS, BEST = 384, 128, 128, 20  # of windows, overlap, answers, n-best list
+DEV, TRAIN = "squad2-dev.json.gz", "squad2-train-29k.json.gz"
+
+# --- Generated data --------------------------------------------------------------------------
+SYLLABLES = [a + b for a in "bdfghjklmnprstvz" for b in "aiou"]
+WORDS = np.array([a + b + c for a in SYLLABLES[:8] for b in SYLLABLES for c in SYLLABLES][:30000])
+
+
+def generated_questions(n, mean_words=150):
+    """n questions, ten to a context of random words; half of them have an answer."""
+    rng, questions = np.random.default_rng(0), []
+    while len(questions) < n:
+        words = rng.choice(WORDS, max(20, round(mean_words * rng.lognormal(-0.08, 0.4)))).tolist()
+        context = " ".join(words)
+        for k in range(10):
+            first = int(rng.integers(len(words) - 3))
+            answer = Answer(" ".join(words[first : first + 2]), len(" ".join([*words[:first], ""])))
+            asked, golds = " ".join(rng.choice(WORDS, 10)) + "?", [answer] if k % 2 else []
+            questions.append(Question(f"{len(questions)}", asked, context, golds))
+    return questions[:n]
+
+
+def generated_tokenizer():
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "?", *WORDS]
+    return BertWordPieceTokenizer({token: k for k, token in enumerate(tokens)}, lowercase=True)
+
+
+def read(name, n):
+    """The first n questions of a file of EQA_DATA, or generated ones."""
+    folder = os.environ.get("EQA_DATA")
+    return read_questions(str(Path(folder, name)))[:n] if folder else generated_questions(n)
+
+
+# --- The recipe ------------------------------------------------------------------------------
+
+
+def recipe_input(questions, directory):  # -> a Dataset and a fast tokenizer
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    rows = {name: [getattr(q, name) for q in questions] for name in ("id", "question", "context")}
+    golds = [([a.text for a in q.answers], [a.start for a in q.answers]) for q in questions]
+    rows["answers"] = [{"text": texts, "answer_start": starts} for texts, starts in golds]
+    return datasets.Dataset.from_dict(rows), transformers.AutoTokenizer.from_pretrained(directory)
+
+
+def recipe_positions(answers, offsets, owners):
+    """First and last token of the first answer, both 0 ([CLS]) unless it lies inside."""
+    if not answers["text"]:
+        return 0, 0
+    begin, end = answers["answer_start"][0], answers["answer_start"][0] + len(answers["text"][0])
+    first, last = owners.index(1), len(owners) - 1
+    while owners[last] != 1:
+        last -= 1
+    if offsets[first][0] > begin or offsets[last][1] < end:
+        return 0, 0
+    while first < len(offsets) and offsets[first][0] <= begin:
+        first += 1
+    while offsets[last][1] >= end:
+        last -= 1
+    return first - 1, last + 1
+
+
+def recipe_features(dataset, tokenizer, training):
+    """Token lists of 384; and the answer's positions, or the context's offsets and the id."""
+    how = {"truncation": "only_second", "max_length": LENGTH, "stride": STRIDE}
+    how |= {"return_overflowing_tokens": True, "return_offsets_mapping": True}
+
+    def featurize(rows):
+        asked = [question.lstrip() for question in rows["question"]]
+        encoded = tokenizer(asked, rows["context"], padding="max_length", **how)
+        samples, offsets = encoded.pop("overflow_to_sample_mapping"), encoded.pop("offset_mapping")
+        owners = [encoded.sequence_ids(k) for k in range(len(samples))]
+        if training:
+            golds = [rows["answers"][sample] for sample in samples]
+            places = [recipe_positions(*window) for window in zip(golds, offsets, owners)]
+            encoded["start_positions"], encoded["end_positions"] = map(list, zip(*places))
+        else:
+            encoded["example_id"] = [rows["id"][sample] for sample in samples]
+            both = [zip(*window) for window in zip(offsets, owners)]
+            encoded["offset_mapping"] = [[p if o == 1 else None for p, o in w] for w in both]
+        return encoded
+
+    names = dataset.column_names
+    return dataset.map(featurize, batched=True, remove_columns=names, load_from_cache_file=False)
+
+
+def recipe_answers(examples, features, all_start_logits, all_end_logits):
+    """{id: text}: the best of 20 x 20 spans and the null answer over a question's windows."""
+    windows, answers = defaultdict(list), {}
+    for k, key in enumerate(features["example_id"]):
+        windows[key].append(k)
+    for example in examples:
+        null, spans = math.inf, []
+        for k in windows[example["id"]]:
+            offsets = features[k]["offset_mapping"]
+            start_logits, end_logits = all_start_logits[k], all_end_logits[k]
+            null = min(null, start_logits[0] + end_logits[0])
+            starts = np.argsort(start_logits)[: -BEST - 1 : -1].tolist()
+            ends = np.argsort(end_logits)[: -BEST - 1 : -1].tolist()
+            for start in starts:
+                for end in ends:
+                    if offsets[start] is None or offsets[end] is None:
+                        continue
+                    if end < start or end - start + 1 > MOST_TOKENS:
+                        continue
+                    place = offsets[start][0], offsets[end][1]
+                    spans.append({"place": place, "score": start_logits[start] + end_logits[end]})
+        spans = sorted(spans, key=lambda span: span["score"], reverse=True)[:BEST]
+        scores = np.array([span["score"] for span in spans] + [null])
+        exponents = np.exp(scores - scores.max())
+        for span, probability in zip(spans, exponents / exponents.sum()):
+            first, last = span["place"]
+            span |= {"text": example["context"][first:last], "probability": probability}
+        answered = spans and null - spans[0]["score"] <= 0
+        answers[example["id"]] = spans[0]["text"] if answered else ""
+    return answers
+
+
+def recipe_steps(directory, features, bf16):
+    """-> training step and evaluation forward on the rows of given indices."""
+    import transformers
+
+    kind = transformers.AutoModelForQuestionAnswering
+    model = kind.from_pretrained(directory, dtype=torch.float32)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=0.0, fused=True)
+    schedule = transformers.get_linear_schedule_with_warmup(optimizer, 0, 10**5)
+
+    def forward(indices, training=False):
+        batch = {name: torch.tensor(x) for name, x in features[indices.tolist()].items()}
+        if bf16:  # pad dynamically
+            longest = int(batch["attention_mask"].sum(1).max())
+            batch = {name: x[:, :longest] if x.dim() == 2 else x for name, x in batch.items()}
+        autocast = torch.autocast("cpu", torch.bfloat16, enabled=bf16)
+        with autocast, torch.set_grad_enabled(training):
+            return model.train(training)(**batch)
+
+    def train(indices):
+        forward(indices, training=True).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+
+    return train, forward
+
+
+# --- Ours ------------------------------------------------------------------------------------
+
+
+def our_steps(model, windows):
+    """-> the steps of robust_eqa.train and predict on the windows of given indices."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=0.0, fused=True)
+
+    def train(indices):
+        batch = collate([windows[i] for i in indices], robust_eqa.DEVICE)
+        logits = logits_of(model.train(), batch)
+        robust_loss(*logits, batch.start_labels, batch.end_labels, batch.mask).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    @torch.inference_mode()
+    def evaluate(indices):
+        return logits_of(model.eval(), collate([windows[i] for i in indices]))
+
+    return train, evaluate
+
+
+@torch.inference_mode()
+def our_answers(windows, batches, logits):
+    """{id: text} by the loop of robust_eqa.predict, from [(indices, batch)] and their logits."""
+    scores, nulls, starts, ends = np.zeros((4, len(windows)))
+    for (indices, batch), (start, end) in zip(batches, logits):
+        best = best_spans(start, end, batch.context_mask, MOST_TOKENS)
+        scores[indices], starts[indices], ends[indices] = (x.numpy() for x in best)
+        nulls[indices] = (start[:, 0] + end[:, 0]).numpy()
+    answers = {}
+    for key, group in groupby(range(len(windows)), lambda i: windows[i].question.id):
+        group = list(group)
+        best, no_answer = decide(scores[group], nulls[group])
+        i = group[best]
+        answers[key] = windows[i].text(int(starts[i]), int(ends[i])) if no_answer <= 0 else ""
+    return answers
+
+
+class RandomLogits(QAModel):
+    """In the model's place: logits that cost nothing, so that predict's own work shows."""
+
+    numbers = torch.randn(2, 2**17)
+
+    def forward(self, input_ids, segment_ids, mask):
+        return [x[: mask.numel()].view(mask.shape) for x in self.numbers]
+
+
+# --- Measuring -------------------------------------------------------------------------------
+
+
+def race(repeats, *sides):
+    """Make the calls that every side has for a repeat, in turns.
+
+    -> seconds (sides, repeats), each side's last result. Before, each side makes one call.
+    """
+    seconds, results = np.zeros((len(sides), repeats)), [side(0)[0]() for side in sides]
+    for k in range(repeats):
+        calls = [side(k) for side in sides]
+        turns = [((j + 0.5) / len(c), s, j) for s, c in enumerate(calls) for j in range(len(c))]
+        for _, s, j in sorted(turns):
+            began = time.perf_counter()
+            results[s] = calls[s][j]()
+            seconds[s, k] += time.perf_counter() - began
+    return seconds, results
+
+
+def pick_batches(lengths, batch_size, n, seed):
+    """Of length_bucketed's batches in order of length, a random one from each n-th of them."""
+    rng = np.random.default_rng(seed)
+    batches = [b for b in length_bucketed(lengths, batch_size, rng) if len(b) == batch_size]
+    batches.sort(key=lambda batch: lengths[batch].max())
+    return [batches[int((k + rng.random()) / n * len(batches))] for k in range(n)]
+
+
+def measure_share(train, model, lengths, n, repeats, size):
+    """Training at batch 16: windows/s, tokens/s, and per cent of the speed of bf16 products.
+
+    Operations: 6 per encoder weight and token, 12 T T D per layer and window for attention.
+    """
+    square = torch.randn(size, size, device=robust_eqa.DEVICE, dtype=torch.bfloat16)
+    picked = [pick_batches(lengths, 16, n, seed=k) for k in range(repeats)]
+
+    def steps(k):
+        for batch in picked[k]:
+            train(batch)
+        return model.head.bias[0].item()  # waits for a GPU
+
+    def products():
+        return (square @ square)[0, 0].item()
+
+    seconds, _ = race(repeats, lambda k: [partial(steps, k)], lambda k: [products] * 10)
+    T = np.array([lengths[np.concatenate(batches)] for batches in picked], float)
+    weights = sum(x.numel() for x in model.layers.parameters())
+    attention = 12 * model.config.num_hidden_layers * model.config.hidden_size
+    speed = (6 * weights * T + attention * T * T).sum(1) / seconds[0]
+    peak = 10 * 2 * size**3 / seconds[1]
+    rates = f"{spread(16 * n / seconds[0])} windows/s, {spread(T.sum(1) / seconds[0])} tokens/s"
+    peak_in_words = f"bf16 products of {size}: {spread(peak / 1e9)} GFLOP/s"
+    return np.median(T.sum(1) / seconds[0]), 100 * speed / peak, f"{rates}; {peak_in_words}"
+
+
+def spread(numbers):
+    """'6.1 (5.8-6.3)': median, least and greatest."""
+    middle, *ends = (f"{x:.3g}" for x in (np.median(numbers), np.min(numbers), np.max(numbers)))
+    return f"{middle} ({'-'.join(ends)})"
+
+
+def verdict(met, bar):
+    return f"{bar}: {'met' if met else 'MISSED'}"
+
+
+def report(numbers, stages, unit=" s", windows=0, tokens=0):
+    """A row for each (stage, bar): ours, the recipe's, how many times as much, and the bar.
+
+    numbers (sides, repeats), ours first; seconds are shown as rates where windows are given.
+    """
+    cells = [spread(x) + unit for x in numbers]
+    if windows:
+        rates = [(np.median(windows / x), np.median(tokens / x)) for x in numbers]
+        cells = [f"{w:.1f} windows/s {t:5.0f} tokens/s" for w, t in rates]
+    for (stage, bar), cell, theirs in zip(stages, cells[1:], numbers[1:]):
+        ratio = theirs / numbers[0]
+        judged = verdict(np.median(ratio) >= bar, f"at least {bar}") if bar else ""
+        print(f"{stage:42}{cells[0]:>30}{cell:>30}  {spread(ratio):20}{judged}", flush=True)
+
+
+# --- Stages in processes of their own --------------------------------------------------------
+
+
+def child(name, size):
+    """measure_stage in a process of its own, so that the peak memory is this stage's."""
+    command = [sys.executable, __file__, "--stage", name, str(size)]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def measure_stage(name, size):
+    """-> seconds, peak MB (with imports and data) of a stage on `size` questions."""
+    directory, batches = os.environ["EQA_MINILM"], []
+    questions = repeated_questions(size) if name in ("features", "predict") else read(DEV, size)
+    if name in ("fp32", "bf16"):
+        dataset, fast = recipe_input(questions, directory)
+        features = recipe_features(dataset, fast, training=True)
+        train = recipe_steps(directory, features, bf16=name == "bf16")[0]
+        batches = np.random.default_rng(0).permutation(len(features))[:48].reshape(6, 8)
+    else:
+        model, tokenizer = load_model(directory)
+    began = time.perf_counter()
+    if name == "predict":
+        model = RandomLogits(replace(model.config, num_hidden_layers=1))
+        predict(model, tokenizer, questions, Settings(loss="default"))
+    elif name in ("features", "ours"):
+        windows = make_windows(questions, tokenizer, LENGTH, STRIDE)
+    if name == "ours":
+        lengths, train = np.array([*map(len, windows)]), our_steps(model, windows)[0]
+        batches = [*pick_batches(lengths, 8, 5, seed=0), np.argsort(lengths)[-8:]]
+    for batch in batches:  # six training steps
+        train(batch)
+    # ru_maxrss would not do: it starts at what the parent had when it forked.
+    peak = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
+    return time.perf_counter() - began, int(peak) / 1024
+
+
+def repeated_questions(size):
+    """The training questions over and over, with new ids and contexts: nothing is shared."""
+    once, questions = read(TRAIN, size), []
+    for k in range(math.ceil(size / len(once))):
+        contexts = {q.context: f"{q.context} {k}" for q in once}
+        new = (replace(q, id=f"{q.id}-{k}", context=contexts[q.context]) for q in once)
+        questions += islice(new, size - len(questions))
+    return questions
+
+
+# --- The tables ------------------------------------------------------------------------------
+
+
+def compare(directory, quick):
+    """Ours and the recipe on the first half of SQuAD 2.0's dev questions."""
+    repeats, n = (2, 2) if quick else (5, 6)  # batches of training in each
+    questions = read(DEV, 600 if quick else 6078)
+    (model, tokenizer), (dataset, fast) = load_model(directory), recipe_input(questions, directory)
+    seconds, (windows, training, evaluation) = race(
+        repeats,
+        lambda k: [partial(make_windows, questions, tokenizer, LENGTH, STRIDE)],
+        lambda k: [partial(recipe_features, dataset, fast, training=True)],
+        lambda k: [partial(recipe_features, dataset, fast, training=False)],
+    )
+    lengths = np.array([*map(len, windows)])
+    print(
+        f"{len(windows)} windows of {len(questions)} questions, {lengths.mean():.0f} tokens each;"
+    )
+    print(f"{repeats} repeats; {torch.get_num_threads()} threads; torch {torch.__version__}\n")
+    print(f"{'stage':42}{'ours':>30}{'recipe':>30}  {'ratio':20}bar")
+    report(seconds, [("features, training", 6), ("features, evaluation", 6)])
+    for window, row in zip(windows, evaluation):
+        assert window.input_ids == row["input_ids"][: len(window)], f"{row['example_id']} differs"
+
+    logits = np.random.default_rng(0).normal(size=(2, len(windows), LENGTH)).astype(np.float32)
+    logits[:, :, 0] *= 4  # so that some questions get no answer
+    logits[:, np.arange(LENGTH) >= lengths[:, None]] -= 20  # padding
+    order = np.split(np.argsort(-lengths), range(32, len(lengths), 32))
+    collated = [(indices, collate([windows[i] for i in indices])) for indices in order]
+    cut = [torch.from_numpy(logits[:, b, : batch.mask.shape[1]]) for b, batch in collated]
+    seconds, (found, expected) = race(
+        repeats,
+        lambda k: [partial(our_answers, windows, collated, cut)],
+        lambda k: [partial(recipe_answers, dataset, evaluation, *logits)],
+    )
+    report(seconds, [("decoding, the same random logits", 20)])
+
+    ours = our_steps(model, windows)
+    theirs = [recipe_steps(directory, training, bf16) for bf16 in (False, True)]
+
+    def race_steps(which, batch_size, n, *stages):
+        picked = [pick_batches(lengths, batch_size, n, seed=k) for k in range(repeats)]
+        rng = np.random.default_rng(0)
+        mixed = [rng.permutation(np.concatenate(batches)).reshape(-1, 8) for batches in picked]
+        seconds, _ = race(
+            repeats,
+            lambda k: [partial(ours[which], batch) for batch in picked[k]],
+            lambda k: [partial(theirs[0][which], batch) for batch in mixed[k]],
+            lambda k: [partial(theirs[1][which], batch) for batch in mixed[k]],
+        )
+        tokens = np.array([lengths[batches].sum() for batches in mixed])
+        report(seconds, stages, windows=batch_size * n, tokens=tokens)
+
+    padded, dynamic = "fp32 padded to 384", "bf16, dynamic padding"
+    race_steps(0, 8, n, (f"training, {padded}", 6), (f"training, {dynamic}", 3))
+    race_steps(1, 32, n // 2, (f"evaluation, {padded}", 3), (f"evaluation, {dynamic}", None))
+    memory = np.array([[child(name, len(questions))[1]] for name in ("ours", "fp32", "bf16")])
+    stages = (
+        (f"peak memory of training, {padded}", 2),
+        (f"peak memory of training, {dynamic}", None),
+    )
+    report(memory, stages, unit=" MB")
+    _, share, rates = measure_share(ours[0], model, lengths, n, repeats, 2048)
+    judged = verdict(np.median(share) >= 25, "at least 25%")
+    print(f"\ntraining, batch 16: {spread(share)}% of the matmul peak, {judged}; {rates}")
+    same = sum(found[key] == expected[key] for key in expected)
+    print(
+        f"decoding: {same} of {len(expected)} answers equal, {list(found.values()).count('')} empty"
+    )
+
+
+def scale(quick):
+    """Features, and predict with logits that cost nothing, at three sizes, each in a process."""
+    print(f"\n{'stage':10}{'questions':>12}{'seconds':>10}{'ms a question':>16}{'peak MB':>10}")
+    for name in ("features", "predict"):
+        for size in (2000, 4000, 8000) if quick else (32_500, 65_000, 130_000):
+            seconds, peak = child(name, size)
+            judged = verdict(seconds <= 60 and peak <= 1024, "at most 60 s and 1024 MB")
+            judged = judged if (name, size) == ("features", 130_000) else ""
+            ms = 1000 * seconds / size
+            print(f"{name:10}{size:12}{seconds:10.1f}{ms:16.3f}{peak:10.0f}  {judged}", flush=True)
+
+
+def measure_gpu(quick):
+    """BERT-base shape, random weights, bfloat16: windows of 384 tokens, and of SQuAD's lengths."""
+    model, tokenizer = QAModel(Config()).to("cuda"), generated_tokenizer()
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, batch 16, BERT-base shape")
+    for name, n, mean_words in (("384 tokens", 200, 2000), ("lengths like SQuAD's", 6000, 150)):
+        windows = make_windows(generated_questions(n, mean_words), tokenizer, LENGTH, STRIDE)
+        windows = [w for w in windows if len(w) == LENGTH or mean_words == 150]
+        lengths, train = np.array([*map(len, windows)]), our_steps(model, windows)[0]
+        how = (5, 2) if quick else (30, 5)
+        tokens, share, rates = measure_share(train, model, lengths, *how, 8192)
+        print(f"{name} (mean {lengths.mean():.0f}): {spread(share)}% of the matmul peak; {rates}")
+    minutes = 3 * 132_000 * 186 / tokens / 60
+    print(f"three epochs of SQuAD 2.0, 132,000 windows of mean length 186: {minutes:.0f} minutes")
+    print(f"peak memory {torch.cuda.max_memory_allocated() / 2**20:.0f} MB")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Ours and the transformers recipe, side by side.")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--quick", action="store_true", help="few data and repeats: a smoke test")
+    parser.add_argument("--stage", nargs=2, help=argparse.SUPPRESS)  # name and size, see child()
+    own = parser.parse_args()
+    robust_eqa.DEVICE = own.device
+    torch.manual_seed(0)
+    if own.stage:
+        print(json.dumps(measure_stage(own.stage[0], int(own.stage[1]))))
+    elif own.device == "cuda":
+        measure_gpu(own.quick)
+    else:
+        with tempfile.TemporaryDirectory() as made:
+            if "EQA_MINILM" not in os.environ:
+                minilm = {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536}
+                save_model(QAModel(Config(**minilm)), generated_tokenizer(), made)
+                os.environ["EQA_MINILM"] = made  # where the child processes look, too
+            compare(os.environ["EQA_MINILM"], own.quick)
+            scale(own.quick)
+
+
+if __name__ == "__main__":
+    main()
