@@ -8,7 +8,8 @@ a fast tokenizer, padded to 384; answers from the 20 best starts and ends, in Py
 AdamW, linear schedule, gradients clipped at 1.0. It runs in fp32 on windows padded to 384, or
 under bfloat16 autocast on shuffled batches padded to their longest window. Both sides load one
 checkpoint, with its dropout. EQA_DATA names a folder with SQuAD 2.0 files, EQA_MINILM one with a
-MiniLM-L6 checkpoint; without them, random words and random weights of these sizes stand in.
+MiniLM-L6 checkpoint; without them, random words and random weights of these sizes stand in. With
+other programs on the machine, set OMP_WAIT_POLICY=passive, or waiting threads cost more than work.
 
 Both sides run in turns in one process, so that other programs disturb both alike. Numbers are
 medians of the repeats (least-greatest). Training and evaluation take the same windows on both
@@ -131,34 +132,37 @@ def recipe_features(dataset, tokenizer, training):
 
 
 def recipe_answers(examples, features, all_start_logits, all_end_logits):
-    """{id: text}: the best of 20 x 20 spans and the null answer over a question's windows."""
+    """{id: text} from the 20 x 20 best spans of each window, without the n-best list's file.
+
+    As in the recipe, a window's row is read whole for its id, its offsets and an optional column.
+    """
     windows, answers = defaultdict(list), {}
-    for k, key in enumerate(features["example_id"]):
-        windows[key].append(k)
+    for k, row in enumerate(features):
+        windows[row["example_id"]].append(k)
     for example in examples:
-        null, spans = math.inf, []
+        spans, null = [], {"score": math.inf}
         for k in windows[example["id"]]:
             offsets = features[k]["offset_mapping"]
-            start_logits, end_logits = all_start_logits[k], all_end_logits[k]
-            null = min(null, start_logits[0] + end_logits[0])
-            starts = np.argsort(start_logits)[: -BEST - 1 : -1].tolist()
-            ends = np.argsort(end_logits)[: -BEST - 1 : -1].tolist()
-            for start in starts:
-                for end in ends:
-                    if offsets[start] is None or offsets[end] is None:
+            widest = features[k].get("token_is_max_context")
+            s, e = all_start_logits[k], all_end_logits[k]
+            if s[0] + e[0] < null["score"]:
+                null = {"place": (0, 0), "score": s[0] + e[0], "start": s[0], "end": e[0]}
+            for i in np.argsort(s)[: -BEST - 1 : -1].tolist():
+                for j in np.argsort(e)[: -BEST - 1 : -1].tolist():
+                    if offsets[i] is None or offsets[j] is None:
                         continue
-                    if end < start or end - start + 1 > MOST_TOKENS:
+                    if j < i or j - i >= MOST_TOKENS or (widest and not widest[str(i)]):
                         continue
-                    place = offsets[start][0], offsets[end][1]
-                    spans.append({"place": place, "score": start_logits[start] + end_logits[end]})
-        spans = sorted(spans, key=lambda span: span["score"], reverse=True)[:BEST]
-        scores = np.array([span["score"] for span in spans] + [null])
-        exponents = np.exp(scores - scores.max())
+                    place, score = (offsets[i][0], offsets[j][1]), s[i] + e[j]
+                    spans.append({"place": place, "score": score, "start": s[i], "end": e[j]})
+        spans = sorted([*spans, null], key=lambda span: span["score"], reverse=True)[:BEST]
+        spans += [] if any(span is null for span in spans) else [null]
+        exponents = np.exp([span["score"] - spans[0]["score"] for span in spans])
         for span, probability in zip(spans, exponents / exponents.sum()):
             first, last = span["place"]
             span |= {"text": example["context"][first:last], "probability": probability}
-        answered = spans and null - spans[0]["score"] <= 0
-        answers[example["id"]] = spans[0]["text"] if answered else ""
+        best = next((span for span in spans if span["text"]), null)
+        answers[example["id"]] = "" if null["score"] > best["score"] else best["text"]
     return answers
 
 
@@ -293,9 +297,10 @@ def measure_share(train, model, lengths, n, repeats, size):
 
 
 def spread(numbers):
-    """'6.1 (5.8-6.3)': median, least and greatest."""
-    middle, *ends = (f"{x:.3g}" for x in (np.median(numbers), np.min(numbers), np.max(numbers)))
-    return f"{middle} ({'-'.join(ends)})"
+    """'6.1 (5.8-6.3)': median, least and greatest, or the only one."""
+    three = np.median(numbers), np.min(numbers), np.max(numbers)
+    middle, low, high = (f"{x:.0f}" if x >= 100 else f"{x:.3g}" for x in three)
+    return middle if len(numbers) == 1 else f"{middle} ({low}-{high})"
 
 
 def verdict(met, bar):
@@ -310,11 +315,11 @@ def report(numbers, stages, unit=" s", windows=0, tokens=0):
     cells = [spread(x) + unit for x in numbers]
     if windows:
         rates = [(np.median(windows / x), np.median(tokens / x)) for x in numbers]
-        cells = [f"{w:.1f} windows/s {t:5.0f} tokens/s" for w, t in rates]
+        cells = [f"{w:.1f} windows/s {t:6.0f} tokens/s" for w, t in rates]
     for (stage, bar), cell, theirs in zip(stages, cells[1:], numbers[1:]):
         ratio = theirs / numbers[0]
         judged = verdict(np.median(ratio) >= bar, f"at least {bar}") if bar else ""
-        print(f"{stage:42}{cells[0]:>30}{cell:>30}  {spread(ratio):20}{judged}", flush=True)
+        print(f"{stage:46}{cells[0]:>32}{cell:>32}  {spread(ratio):20}{judged}", flush=True)
 
 
 # --- Stages in processes of their own --------------------------------------------------------
@@ -378,11 +383,9 @@ def compare(directory, quick):
         lambda k: [partial(recipe_features, dataset, fast, training=False)],
     )
     lengths = np.array([*map(len, windows)])
-    print(
-        f"{len(windows)} windows of {len(questions)} questions, {lengths.mean():.0f} tokens each;"
-    )
+    print(f"{len(windows)} windows of {len(questions)} questions, mean {lengths.mean():.0f} tokens")
     print(f"{repeats} repeats; {torch.get_num_threads()} threads; torch {torch.__version__}\n")
-    print(f"{'stage':42}{'ours':>30}{'recipe':>30}  {'ratio':20}bar")
+    print(f"{'stage':46}{'ours':>32}{'recipe':>32}  {'ratio':20}bar")
     report(seconds, [("features, training", 6), ("features, evaluation", 6)])
     for window, row in zip(windows, evaluation):
         assert window.input_ids == row["input_ids"][: len(window)], f"{row['example_id']} differs"
@@ -420,18 +423,13 @@ def compare(directory, quick):
     race_steps(0, 8, n, (f"training, {padded}", 6), (f"training, {dynamic}", 3))
     race_steps(1, 32, n // 2, (f"evaluation, {padded}", 3), (f"evaluation, {dynamic}", None))
     memory = np.array([[child(name, len(questions))[1]] for name in ("ours", "fp32", "bf16")])
-    stages = (
-        (f"peak memory of training, {padded}", 2),
-        (f"peak memory of training, {dynamic}", None),
-    )
-    report(memory, stages, unit=" MB")
+    report(memory, [(f"training's memory, {padded}", 2), (f"same, {dynamic}", None)], " MB")
     _, share, rates = measure_share(ours[0], model, lengths, n, repeats, 2048)
     judged = verdict(np.median(share) >= 25, "at least 25%")
     print(f"\ntraining, batch 16: {spread(share)}% of the matmul peak, {judged}; {rates}")
     same = sum(found[key] == expected[key] for key in expected)
-    print(
-        f"decoding: {same} of {len(expected)} answers equal, {list(found.values()).count('')} empty"
-    )
+    empty = sum(not text for text in found.values())
+    print(f"decoding: {same} of {len(expected)} answers are equal; {empty} are empty")
 
 
 def scale(quick):
