@@ -1,0 +1,426 @@
+"""The cases that the exercises are checked with: for each function a list, simplest first.
+
+Expected values come by hand or from the plain loops here, never from the project. A case stands
+where the mistakes of earlier hints would have shown already; its own mistake shows in it first.
+"""
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from data import ANSWER, ELSEWHERE, NO_ANSWER, UNLOCATED, Answer, Question
+
+LN2, LN3, LN4 = math.log(2), math.log(3), math.log(4)
+
+
+class Case(NamedTuple):
+    hint: str
+    args: tuple
+    expected: object
+    options: dict = {}  # keyword arguments
+    call: Callable = lambda f, *args, **options: f(*args, **options)  # gives what is compared
+    what: str = ""  # what that is, unless it is the result itself
+
+
+class Mistake(Exception):
+    """Found while a result was looked at: the hint, what was said, what was expected."""
+
+
+# --- 1 f1 ------------------------------------------------------------------------------------
+
+NORMALIZE = [
+    Case("lower", ("Red",), "red"),
+    Case("punctuation", ("hi, dog!",), "hi dog"),
+    Case("joined", ("dog's",), "dogs"),
+    Case("articles", ("The dog",), "dog"),
+    Case("whole-words", ("another theatre",), "another theatre"),
+    Case("spaces", (" red\tcat ",), "red cat"),
+    Case("spaces", ("red the cat",), "red cat"),
+    Case("order", ("a-1",), "a1"),
+    Case("ascii", ("«cat»",), "«cat»"),
+]
+F1 = [
+    Case("harmonic", ("red cat", "red cat"), 1.0),
+    Case("harmonic", ("red cat", "cat"), 2 / 3),
+    Case("harmonic", ("cat", "red cat"), 2 / 3),
+    Case("bag", ("cat cat", "cat"), 2 / 3),
+    Case("bag", ("cat cat", "cat cat"), 1.0),
+    Case("nothing-common", ("cat", "dog"), 0.0),
+    Case("normalised", ("The cat!", "cat"), 1.0),
+    Case("empty", ("", ""), 1.0),
+    Case("empty", ("cat", ""), 0.0),
+    Case("empty", ("the", ""), 1.0),
+    Case("harmonic", ("x y y z", "y z z w q"), 4 / 9),
+]
+
+# --- 2 spans ---------------------------------------------------------------------------------
+
+ADA_MET_BEN = [(0, 3), (4, 7), (8, 11), (11, 12)]  # of "Ada met Ben."
+
+
+def pairs(rows):
+    return np.array(rows, int).reshape(-1, 2)
+
+
+def spans(hint, expected, *answers, offsets=ADA_MET_BEN):
+    return Case(hint, (pairs(offsets), [Answer(*answer) for answer in answers]), pairs(expected))
+
+
+def plain_span(start, end):
+    tokens = [t for t, (a, b) in enumerate(ADA_MET_BEN) if a < end and b > start]
+    return (tokens[0], tokens[-1]) if tokens else (-1, -1)
+
+
+SPANS = [
+    spans("inclusive", [(1, 1)], ("met", 4)),
+    spans("cover", [(0, 1)], ("Ada met", 0)),
+    spans("touching", [(2, 2)], ("Ben", 8)),
+    spans("touching", [(3, 3)], (".", 11)),
+    spans("part", [(1, 1)], ("e", 5)),
+    spans("no-token", [(-1, -1)], (" ", 3)),
+    spans("no-token", [(-1, -1)], ("Ada", 0), offsets=[]),
+    spans("unlocated", [(-1, -1)], ("Ada", UNLOCATED)),
+    spans("every-answer", [(1, 1), (0, 0)], ("met", 4), ("Ada", 0)),
+    spans("every-answer", []),
+    spans("cover", [(0, 2)], ("🦉", 0), offsets=[(0, 1)] * 3),
+]
+for a, b in product(range(12), range(1, 13)):
+    if a < b:
+        SPANS.append(spans("cover", [plain_span(a, b)], ("Ada met Ben."[a:b], a)))
+
+# --- 3 windows -------------------------------------------------------------------------------
+
+
+def plain_bounds(length, room, stride):
+    windows = [(0, min(room, length))]
+    while windows[-1][1] < length:
+        start = windows[-1][1] - stride
+        windows.append((start, min(start + room, length)))
+    return windows
+
+
+BOUNDS = [
+    Case("stop", (3, 5, 2), [(0, 3)]),
+    Case("short", (2, 5, 2), [(0, 2)]),
+    Case("empty", (0, 5, 2), [(0, 0)]),
+    Case("extra", (4, 4, 2), [(0, 4)]),
+    Case("overlap", (8, 5, 2), [(0, 5), (3, 8)]),
+    Case("last", (6, 5, 2), [(0, 5), (3, 6)]),
+    Case("overlap", (4, 2, 0), [(0, 2), (2, 4)]),
+]
+for shape in product(range(12), range(1, 6), range(5)):
+    if shape[1] > shape[2]:
+        BOUNDS.append(Case("overlap", shape, plain_bounds(*shape)))
+
+# --- 4 labels --------------------------------------------------------------------------------
+
+
+def label(hint, golds, start, stop, inside, expected):
+    return Case(hint, (pairs(golds), start, stop), (pairs(inside), expected))
+
+
+LABELS = [
+    label("inside", [(2, 3)], 1, 5, [(2, 3)], ANSWER),
+    label("wholly", [(4, 6)], 0, 5, [], ELSEWHERE),
+    label("wholly", [(1, 3)], 2, 5, [], ELSEWHERE),
+    label("edge", [(3, 5)], 0, 5, [], ELSEWHERE),
+    label("edge", [(3, 4)], 0, 5, [(3, 4)], ANSWER),
+    label("edge", [(2, 3)], 2, 5, [(2, 3)], ANSWER),
+    label("no-golds", [], 0, 5, [], NO_ANSWER),
+    label("unplaced", [(-1, -1)], 0, 5, [], ELSEWHERE),
+    label("every-gold", [(2, 3), (0, 1)], 0, 5, [(2, 3), (0, 1)], ANSWER),
+    label("any-gold", [(7, 8), (0, 1)], 0, 5, [(0, 1)], ANSWER),
+]
+
+# --- 5 attention -----------------------------------------------------------------------------
+
+
+def tensor(values, dtype=torch.float32):
+    return torch.tensor(values, dtype=dtype)
+
+
+def attend(hint, query, key, value, expected, mask=(True, True)):
+    """One row of the batch, one head, two tokens."""
+    *args, expected = (tensor([[x]]) for x in (query, key, value, expected))
+    return Case(hint, (*args, torch.tensor([mask])), expected)
+
+
+def plain_attention(query, keys, values, mask):
+    """One query's result, all lists."""
+    scores = [sum(x * y for x, y in zip(query, key)) / len(query) ** 0.5 for key in keys]
+    weights = [math.exp(score) * admitted for score, admitted in zip(scores, mask)]
+    return [sum(w * x for w, x in zip(weights, xs)) / sum(weights) for xs in zip(*values)]
+
+
+def distinct(f, *args, **options):
+    return sorted({round(x, 3) for x in f(*args, **options).flatten().tolist()})
+
+
+def attention_cases():
+    zeros, ones = [[0], [0]], [[1], [1]]
+    keys, values = [[LN3, 0, 0, 0], [0] * 4], [[4, 0, 0, 0], [0] * 4]
+    yield attend("softmax", zeros, zeros, [[1], [3]], [[2], [2]])
+    yield attend("axis", [[1], [0]], [[LN3], [0]], [[4], [0]], [[3], [2]])
+    yield attend("mask", ones, [[50], [50]], [[0], [8]], zeros, (True, False))
+    yield attend("not-zero", zeros, zeros, [[0], [8]], zeros, (True, False))
+    yield attend("mask-first", zeros, zeros, [[2], [8]], [[2], [2]], (True, False))
+    yield attend("scale", [[2, 0, 0, 0]] * 2, keys, values, [[3, 0, 0, 0]] * 2)
+    rng, mask = np.random.default_rng(0), [[True] * 3, [True, False, False]]
+    q, k, v = rng.integers(-2, 3, (3, 2, 2, 3, 2)).tolist()  # B = H = d = 2, T = 3
+    heads = [(x, k[b][h], v[b][h], mask[b]) for b in (0, 1) for h in (0, 1) for x in q[b][h]]
+    expected = tensor([plain_attention(*head) for head in heads]).view(2, 2, 3, 2)
+    yield Case("batch", (tensor(q), tensor(k), tensor(v), torch.tensor(mask)), expected)
+    same, everything = torch.zeros(8, 1, 8, 8), torch.ones(8, 8, dtype=torch.bool)
+    args = same, same, torch.eye(8).expand_as(same), everything
+    what = "the different values in the result where `value` is the identity matrix"
+    yield Case("dropout", args, [0.0, 0.25], {"p": 0.5}, distinct, what)
+
+
+# --- 6, 7, 8 losses --------------------------------------------------------------------------
+
+
+def loss(hint, expected, start, end, start_labels, end_labels, mask=None, **options):
+    """A row, or rows; labels are multi-hot, or a position per row for default_loss."""
+    rows = start, end, start_labels, end_labels
+    rows = rows if isinstance(start[0], list) else [[row] for row in rows]
+    mask = torch.tensor(mask or [True] * len(rows[0][0])).expand(len(rows[0]), -1).clone()
+    kinds = torch.int64 if isinstance(rows[2][0], int) else torch.float32
+    args = *(tensor(row) for row in rows[:2]), *(tensor(row, kinds) for row in rows[2:]), mask
+    return Case(hint, args, tensor(expected), options)
+
+
+def cross_entropy(logits, targets):
+    log_total = math.log(sum(math.exp(x) for x in logits))
+    return sum(y * (log_total - x) for x, y in zip(logits, targets))
+
+
+def plain_qa(logits, labels):
+    labels = labels if any(labels) else [1] * len(labels)
+    return cross_entropy(logits, [y / sum(labels) for y in labels])
+
+
+def plain_tagging(logits, labels):
+    odds = [math.exp(-x if y else x) for x, y in zip(logits, labels)]
+    return sum((1 + y) * math.log(1 + odd) for odd, y in zip(odds, labels))  # positives twice
+
+
+def plain_robust(logits, labels):
+    return 2 * plain_qa(logits, labels) + plain_tagging(logits, labels)
+
+
+def batch(hint, formula, start_labels, end_labels):
+    """Three rows of 4, 3 and 2 positions against the formula, a row and a side at a time."""
+    starts = [[-2, 1, 0, 3], [2, -1, 1, 5], [0, 2, -3, 4]]
+    ends = [[1, 0, -1, 2], [3, 0, -2, 5], [-1, 1, 2, 6]]
+    mask = [[True] * n + [False] * (4 - n) for n in (4, 3, 2)]
+    sides = [*zip(starts, start_labels, (4, 3, 2)), *zip(ends, end_labels, (4, 3, 2))]
+    sides = [(x[:n], [t == y for t in range(n)] if y in range(n) else y[:n]) for x, y, n in sides]
+    expected = sum(formula(*side) for side in sides) / 6
+    return loss(hint, expected, starts, ends, start_labels, end_labels, mask)
+
+
+ZERO, LOW, PAD = [0, 0], [LN3, 0], [0, 0, LN2]  # logits; the softmax of LOW is 3/4, 1/4
+PADDED = [True, True, False]
+LABELLED = [[1, 1, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0]], [[0, 1, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]]
+DEFAULT = [
+    loss("half", LN4, LOW, LOW, 1, 1),
+    loss("half", (LN2 + LN4) / 2, [0, LN2, 0], [0, LN2, 0], 1, 2),
+    loss("swapped", LN2, [0, LN2, 0], PAD, 1, 2),
+    loss("padding", LN2, PAD, PAD, 1, 1, PADDED),
+    loss("batch", LN2, [ZERO] * 2, [ZERO] * 2, [1, 1], [1, 1]),
+    loss("cls", 1.5 * LN2, [LOW, ZERO], [LOW, ZERO], [1, 0], [1, 0]),
+    loss("stable", 200, [200, 0], [200, 0], 1, 1),
+    batch("formula", cross_entropy, [2, 0, 1], [3, 0, 1]),
+]
+QA = [
+    loss("half", LN4 - LN3, LOW, LOW, [1, 0], [1, 0]),
+    loss("half", (LN4 - LN3 + LN2) / 2, LOW, ZERO, [1, 0], [1, 0]),
+    loss("swapped", LN4, LOW, LOW[::-1], [0, 1], [1, 0]),
+    loss("one-over-k", LN2, ZERO, ZERO, [1, 1], [1, 1]),
+    loss("every-gold", 1.5 * LN2, [LN2, 0, 0], [LN2, 0, 0], [1, 1, 0], [1, 1, 0]),
+    loss("own-k", (1.5 * LN2 + LN4) / 2, [LN2, 0, 0], [LN2, 0, 0], [1, 1, 0], [0, 1, 0]),
+    loss("no-gold", LN2, ZERO, ZERO, ZERO, ZERO),
+    loss("cls", (LN4 - LN3 + LN4) / 2, LOW, LOW, ZERO, ZERO),
+    loss("padding", LN2, PAD, PAD, [1, 0, 0], [1, 0, 0], PADDED),
+    loss("n", LN2, PAD, PAD, [0] * 3, [0] * 3, PADDED),
+    loss("batch", LN2, [ZERO] * 2, [ZERO] * 2, [[1, 0]] * 2, [[1, 0]] * 2),
+    loss("per-row", (LN4 + (LN4 - LN3 + LN4) / 2) / 2, [LOW] * 2, [LOW] * 2, *[[[0, 1], ZERO]] * 2),
+    loss("stable", 200, [200, 0], [200, 0], [0, 1], [0, 1]),
+    batch("formula", plain_qa, *LABELLED),
+]
+TAGGING = [
+    loss("weight", 2 * LN2, [0], [0], [1], [1]),
+    loss("weight", 5 * LN2, [0], [0], [1], [1], positive_weight=5.0),
+    loss("sigmoid", 2 * (LN4 - LN3), [LN3], [LN3], [1], [1]),
+    loss("sum", 2 * LN2, [0, -50], [0, -50], [1, 0], [1, 0]),
+    loss("weight", 3 * LN2, ZERO, ZERO, [1, 0], [1, 0]),
+    loss("sigmoid", 2 * LN2 + LN4, LOW, LOW, [0, 1], [0, 1]),
+    loss("swapped", (2 * (LN4 - LN3) + 4 * LN2) / 2, LOW, ZERO, [1, 0], [0, 1]),
+    loss("cls", 2 * LN2, ZERO, ZERO, ZERO, ZERO),
+    loss("padding", 2 * LN2, PAD, PAD, [0] * 3, [0] * 3, PADDED),
+    loss("batch", 2 * LN2, [ZERO] * 2, [ZERO] * 2, [ZERO] * 2, [ZERO] * 2),
+    loss("stable", 200, [200], [200], [0], [0]),
+    batch("sum", plain_tagging, *LABELLED),
+]
+ROW = ZERO, ZERO, [1, 0], [1, 0]  # QA ln 2, tagging 2 ln 2 + ln 2
+ROBUST = [
+    loss("qa", LN2, *ROW, qa_weight=1.0, tagging_weight=0.0),
+    loss("tagging", 3 * LN2, *ROW, qa_weight=0.0, tagging_weight=1.0),
+    loss("weights", 5 * LN2, *ROW),
+    loss("passed-on", 8 * LN2, *ROW, positive_weight=5.0),
+    loss("padding", 5 * LN2, *(row + [0] for row in ROW), PADDED),
+    batch("weights", plain_robust, *LABELLED),
+]
+
+# --- 9 decoder -------------------------------------------------------------------------------
+
+
+def decode(hint, starts, ends, limit, *expected, mask=None):
+    """A row, or rows; the expected score, start and end of each."""
+    starts, ends = (x if isinstance(x[0], list) else [x] for x in (starts, ends))
+    mask = torch.tensor(mask or [True] * len(starts[0])).expand(len(starts), -1).clone()
+    kinds = torch.float32, torch.int64, torch.int64
+    expected = tuple(tensor(x, kind) for x, kind in zip(zip(*expected), kinds))
+    return Case(hint, (tensor(starts), tensor(ends), mask, limit), expected)
+
+
+def plain_best(starts, ends, mask, limit):
+    """All spans in order of start, then end: the first of the best."""
+    admitted = [t for t, inside in enumerate(mask) if inside]
+    spans = [(i, j) for i, j in product(admitted, admitted) if i <= j < i + limit]
+    return max(((starts[i] + ends[j], i, j) for i, j in spans), key=lambda span: span[0])
+
+
+def decoder_cases():
+    yield decode("sum", [0, 5, 0], [0, 0, 4], 3, (9, 1, 2))
+    yield decode("end-before-start", [0, 0, 9], [8, 0, 0], 3, (9, 2, 2))
+    yield decode("together", [4, 0, 5], [0, 6, 0], 3, (10, 0, 1))
+    yield decode("limit", [5, 0, 0], [0, 1, 4], 3, (9, 0, 2))
+    yield decode("limit", [5, 0, 0], [0, 1, 4], 2, (6, 0, 1))
+    yield decode("limit", [5, 0, 0], [0, 1, 4], 9, (9, 0, 2))
+    yield decode("context", [9, 1, 0], [9, 2, 0], 3, (3, 1, 1), mask=[False, True, True])
+    yield decode("context", [3, 0, 9], [2, 0, 9], 3, (5, 0, 0), mask=[True, True, False])
+    yield decode("below-zero", [0, -5, -6], [0, -5, -6], 3, (-10, 1, 1), mask=[False, True, True])
+    yield decode("ties", [0, 0, 0], [0, 0, 0], 3, (0, 0, 0))
+    yield decode("ties", [4, 0, 4], [0, 3, 3], 2, (7, 0, 1))
+    rows = [[9, 9], [5, 0]], [[9, 9], [0, 4]], 2, (-1e30, 0, 0), (9, 0, 1)
+    case = decode("no-context", *rows, mask=[[False, False], [True, True]])
+    yield case._replace(expected=case.expected[0], call=lambda f, *args: f(*args)[0], what="scores")
+    rng = np.random.default_rng(0)
+    for limit, T in product(range(1, 7), range(1, 7)):
+        starts, ends = rng.integers(-2, 3, (2, 3, T)).tolist()
+        mask = (rng.random((3, T)) < 0.7) | (np.arange(T) == T - 1)  # no empty row
+        expected = [plain_best(*row, limit) for row in zip(starts, ends, mask)]
+        yield decode("sum", starts, ends, limit, *expected, mask=mask.tolist())
+
+
+DECIDE = [
+    Case("sign", ([3.0],), (0, -3.0)),
+    Case("best", ([1.5, 4.0],), (1, -4.0)),
+    Case("ties", ([2.0, 2.0],), (0, -2.0)),
+    Case("null", ([3.0], [5.0]), (0, 2.0)),
+    Case("least", ([1.5, 4.0], [9.0, 6.0]), (1, 2.0)),
+    Case("least", ([1.5, 4.0], [3.0, 6.0]), (1, -1.0)),
+    Case("arrays", (np.array([1.5, 4.0]), np.array([9.0, 0.0])), (1, -4.0)),
+]
+
+# --- 10 synthetic ----------------------------------------------------------------------------
+
+CONTEXT = "Ben left. Ada was born in Oslo. She ran."
+ADA = Question("7", "Where was Ada born?", CONTEXT, [Answer("Oslo", 26)], "Ada")
+TITLE = Answer("Who Cares? Not Me", 9)
+SONG = Question("8", "What did Ada sing?", "Ada sang Who Cares? Not Me. Ben left.", [TITLE], "Ada")
+TWO = replace(ADA, answers=[*ADA.answers, Answer("born in Oslo", 18)])
+BORN, ASKED = "Ada was born in Rome.", "Where was Ada born is Rome."
+SLOTS = [CONTEXT[:at] + BORN + " " + CONTEXT[at:] for at in (0, 10, 32)] + [f"{CONTEXT} {BORN}"]
+
+
+def synthetic(hint, what, look, expected, question=ADA, pool=("Rome",), kind="evidence"):
+    """What `look` sees in the results of 40 seeds, sorted, each thing once, None left out."""
+
+    def call(f, question, pool, _, kind):
+        results = [f(question, pool, random.Random(seed), kind) for seed in range(40)]
+        for result in results:
+            if not isinstance(result, Question):
+                raise Mistake("none" if result is None else "type", result, "a Question")
+        return sorted({look(result) for result in results} - {None})
+
+    args = question, list(pool), random.Random(0), kind
+    return Case(hint, args, expected, {}, call, f"{what}, over 40 seeds")
+
+
+def impossible(hint, question, pool):
+    return Case(hint, (question, pool, random.Random(0)), None)
+
+
+def without(text):
+    return lambda q: None if text in q.context else q.context
+
+
+def listed(q):
+    return tuple(answer.text for answer in q.answers)
+
+
+def found(q):
+    return tuple(q.context[answer.start :][: len(answer.text)] for answer in q.answers)
+
+
+def which(q):
+    return BORN if BORN in q.context else ASKED
+
+
+def rest(q):
+    return q.id, q.question, q.title
+
+
+def one_seed(f, question, pool, _, kind):
+    return len({f(question, pool, random.Random(3), kind).context for _ in range(10)})
+
+
+BOTH, AT = [("Oslo", "Rome")], "what stands at the answers' starts"
+SYNTHETIC = [
+    synthetic("both", "the answers, sorted", lambda q: tuple(sorted(listed(q))), BOTH),
+    synthetic("gold-first", "the answers", listed, BOTH),
+    synthetic("evidence", f"contexts without {BORN!r}", without(BORN), []),
+    synthetic(
+        "slot", "contexts not looked for", lambda q: None if q.context in SLOTS else q.context, []
+    ),
+    synthetic("offsets", AT, found, BOTH),
+    synthetic("offsets", AT, found, [("Oslo", "born in Oslo", "Rome")], TWO),
+    synthetic("random-slot", "contexts", lambda q: q.context, sorted(SLOTS)),
+    synthetic("template", f"contexts without {ASKED!r}", without(ASKED), [], kind="template"),
+    synthetic("mixed", "which sentence", which, [BORN, ASKED], kind="mixed"),
+    synthetic("same-type", "the answers", listed, BOTH, pool=["1850", "Rome", "7"]),
+    synthetic("new", "the answers", listed, BOTH, pool=["Ben", "Oslo", "Rome"]),
+    synthetic(
+        "inside-gold", "contexts without the gold", without(TITLE.text), [], SONG, ["Let It Be Now"]
+    ),
+    synthetic("rest", "id, question and title", rest, [rest(ADA)]),
+    synthetic("rng", "", None, 1)._replace(call=one_seed, what="number of contexts from one seed"),
+    impossible("unanswerable", replace(ADA, answers=[]), ["Rome"]),
+    impossible("no-other", ADA, []),
+    impossible("no-other", ADA, ["Oslo", "1850"]),
+    impossible("unlocated", replace(ADA, answers=[Answer("Oslo", UNLOCATED)]), ["Rome"]),
+]
+
+CASES = {
+    "normalize_answer": NORMALIZE,
+    "token_f1": F1,
+    "token_spans": SPANS,
+    "window_bounds": BOUNDS,
+    "window_label": LABELS,
+    "attention": list(attention_cases()),
+    "default_loss": DEFAULT,
+    "qa_loss": QA,
+    "tagging_loss": TAGGING,
+    "robust_loss": ROBUST,
+    "best_spans": list(decoder_cases()),
+    "decide": DECIDE,
+    "synthetic_answer": SYNTHETIC,
+}
