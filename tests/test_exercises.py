@@ -1,0 +1,128 @@
+"""The exercises: the project and, with --mine, a learner's file by the same checks; and the gate.
+
+The gate: every blank is blank, the project passes, every wrong answer is caught with its own hint.
+"""
+
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from exercises import checks
+from exercises.checks import EXERCISES, MINE, attempt, examine, load
+from exercises.hints import ANY, HINTS
+from wrong_answers import WRONG
+
+import data
+import model
+import robust_eqa
+
+HERE = Path(__file__).parent
+NAMES = [name for exercise in EXERCISES for name in exercise.functions]
+MODULES = vars(data) | vars(model) | vars(robust_eqa)
+PROJECT = SimpleNamespace(**{name: MODULES[name] for name in NAMES})
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
+def test_exercise(exercise, pytestconfig):
+    """Of the project, or of the learner's file."""
+    outcome = attempt(exercise, getattr(pytestconfig, "mine", PROJECT))
+    if outcome.state == "not attempted":
+        pytest.skip(outcome.text)
+    if outcome.state != "right":
+        pytest.fail(outcome.text, pytrace=False)
+
+
+# --- The gate --------------------------------------------------------------------------------
+
+
+def test_every_blank_is_blank():
+    """mine.py as it is kept here has no solutions; its signatures and headings are right."""
+    text, blanks = MINE.read_text("utf-8"), load(MINE)
+    for exercise in EXERCISES:
+        number, name, functions, paper, level, minutes = exercise
+        assert f"# --- {number} {name}: {paper}; {level}, {minutes} minutes -" in text
+        for name in functions:
+            state = examine(name, getattr(blanks, name)).state
+            assert state == "not attempted", f"{name} is solved; keep solutions to yourself"
+            signature = inspect.signature(getattr(blanks, name))
+            assert signature == inspect.signature(getattr(PROJECT, name)), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_wrong_answers_are_caught_each_with_its_own_hint(name):
+    """And there is no hint without a wrong answer that leads to it."""
+    outcomes = [(hint, examine(name, version)) for hint, version in WRONG[name]]
+    other = [f"{hint}: {outcome.text}" for hint, outcome in outcomes if outcome.hint != hint]
+    assert not other, f"{len(other)} of {len(outcomes)} are not: {other}"
+    assert HINTS[name].keys() <= {hint for hint, _ in outcomes}
+
+
+def test_accidents_have_hints(monkeypatch):
+    """Those that can happen in every exercise."""
+
+    def endless(length, room, stride):
+        while True:
+            pass
+
+    monkeypatch.setattr(checks, "SECONDS", 0.1)
+    hints = {hint for versions in WRONG.values() for hint, _ in versions}
+    assert ANY.keys() == hints & ANY.keys() | {examine("window_bounds", endless).hint}
+
+
+def test_the_readme_is_true():
+    """Its table, and the feedback that it shows."""
+    text = (MINE.parent / "README.md").read_text("utf-8")
+    for number, name, functions, paper, level, minutes in EXERCISES:
+        names = ", ".join(f"`{name}`" for name in functions)
+        command = f"`python -m pytest --mine -k {name}`"
+        row = f"| {number} | {paper} | {names} | {level}, {minutes} min | {command} |"
+        assert row in text, row
+    argmaxes = dict(WRONG["best_spans"])["end-before-start"]
+    argmaxes.__signature__ = inspect.signature(PROJECT.best_spans)  # for the arguments' names
+    feedback = examine("best_spans", argmaxes).text
+    assert feedback in text, feedback
+    total = sum(map(len, WRONG.values()))
+    assert f"{total} of {total} wrong answers caught" in text
+
+
+SOLUTIONS = """
+import data
+
+def normalize_answer(text):
+    return text / 2
+
+def token_spans(offsets, answers):
+    raise NotImplementedError  # your code
+
+def window_bounds(length, room, stride):
+    return data.window_bounds(length, room, stride)
+
+def window_label(golds, start, stop):
+    return golds, data.ANSWER
+"""
+
+
+def test_mine_reports_the_four_outcomes(tmp_path):
+    """pytest --mine -k, as a learner runs it, in a copy with solutions of its own."""
+    copy = shutil.copytree(HERE / "exercises", tmp_path / "tests" / "exercises")
+    (copy / "mine.py").write_text(SOLUTIONS, "utf-8")
+    for name in ("conftest.py", "test_exercises.py", "wrong_answers.py"):
+        shutil.copy(HERE / name, tmp_path / "tests")
+    shutil.copy(HERE.parent / "pyproject.toml", tmp_path)
+    command = [sys.executable, "-m", "pytest", "--mine", "-k", "f1 or spans or windows or labels"]
+    environment = os.environ | {"PYTHONPATH": str(HERE.parent)}
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    for expected in (
+        "2 failed, 1 passed, 1 skipped, 6 deselected",
+        "normalize_answer: raised\n\ngiven      normalize_answer(text='Red')\nraised     TypeError: ",
+        "\nat         tests/exercises/mine.py:5: return text / 2\nexpected   'red'\nhint       Capital",
+        "window_label: wrong\n",
+        "token_spans: not attempted, tests/exercises/mine.py:8\n",
+        "\n1 of 10 done; next: 1 f1, tests/exercises/mine.py:4 (easy, about 10 minutes)\n",
+    ):
+        assert expected in run.stdout, run.stdout + run.stderr
