@@ -18,12 +18,12 @@ import re
 import sys
 import urllib.request
 import zlib
-from collections import defaultdict
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from dataclasses import dataclass, fields, replace
 from http.client import HTTPException
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -36,6 +36,22 @@ MALFORMED = ValueError, LookupError, TypeError, AttributeError, RecursionError  
 
 class InputError(ValueError):
     """What a user handed us cannot be used; the message is one sentence that says what to do."""
+
+
+def check_fields(record, **ranges):
+    """InputError unless each field of a dataclass is one of its Literal's values or in its range.
+
+    A number's range is from 0, or from 1 if it is whole and its default is not 0, to 10**9.
+    """
+    for f in fields(record):
+        value, choices = getattr(record, f.name), get_args(f.type)
+        low, high = ranges.get(f.name, (int(f.type is int and f.default > 0), 10**9))
+        allowed = " or ".join(choices) or f"a number from {low} to {high}"
+        fits = value in choices if choices else True
+        if f.type in (int, float, bool):
+            fits = type(value) in (f.type, f.type is float and int) and low <= value <= high
+        if not fits:
+            raise InputError(f"{f.name} {value!r:.40} is not {allowed}")
 
 
 @dataclass(frozen=True)
@@ -53,14 +69,6 @@ class Question:
     title: str = ""  # of the article that the context is from
 
 
-def locate(context, text, start):
-    """`start` if the text stands there, else the offset of its only occurrence, else UNLOCATED."""
-    if start >= 0 and context.startswith(text, start):
-        return start
-    first = context.find(text)
-    return first if first >= 0 and context.find(text, first + 1) < 0 else UNLOCATED
-
-
 def read_questions(path_or_name):
     """Read SQuAD JSON, the Hub's flat JSON or JSON Lines, gzipped or not, or a name's data.
 
@@ -68,57 +76,56 @@ def read_questions(path_or_name):
     """
     if path_or_name in TOY:
         return toy_corpus(*TOY[path_or_name])
-    path, place, questions = Path(path_or_name), "the file", {}
+    path, place, questions, moved = Path(path_or_name), "the file", {}, 0
     if path_or_name in DATASETS and not path.exists():
         path = fetch(path_or_name)
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
-        for a, article in enumerate(_articles(text)):
+        try:
+            top = json.loads(text)
+        except json.JSONDecodeError as error:
+            if error.msg != "Extra data":
+                raise
+            top = []
+            for n, line in enumerate(text.split("\n")):  # JSON Lines
+                place = f"line {n + 1}"
+                top += [json.loads(line)] if line.strip() else []
+        articles = top.get("data", [top]) if isinstance(top, dict) else top
+        for a, article in enumerate(articles):
             place = f"data[{a}]"
             nested = "paragraphs" in article  # else it is a row that holds everything
             for p, paragraph in enumerate(article["paragraphs"] if nested else [article]):
                 place = f"data[{a}].paragraphs[{p}]" if nested else place
                 for q, row in enumerate(paragraph["qas"] if nested else [article]):
                     place = f"data[{a}].paragraphs[{p}].qas[{q}]" if nested else place
-                    question = _question(row, paragraph["context"], article.get("title"))
+                    question, moves = _question(row, paragraph["context"], article.get("title"))
                     if question.id in questions:
                         raise ValueError(f"the id {question.id!r} occurs twice")
                     questions[question.id] = question
+                    moved += moves
         if not questions:
             raise ValueError("it holds no questions")
     except (OSError, EOFError, zlib.error, *MALFORMED) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         advice = "see Formats in README.md, or give a name from there"
         raise InputError(f"{path}: {place} cannot be read ({reason}); {advice}") from None
-    moved, lost = 0, []
-    for key, q in questions.items():
-        golds = [Answer(a.text, locate(q.context, a.text, a.start)) for a in q.answers]
-        moved += sum(g.start not in (a.start, UNLOCATED) for g, a in zip(golds, q.answers))
-        lost += [key] * any(gold.start == UNLOCATED for gold in golds)
-        questions[key] = replace(q, answers=golds)
-        if (q.context, q.question) == ("Text", "Question"):
-            print(f"{path}: question {key!r} looks like column headers; kept", file=sys.stderr)
+    lost = [q.id for q in questions.values() if any(a.start == UNLOCATED for a in q.answers)]
     if moved:
         print(f"{path}: {moved} answers were found elsewhere than at their offset", file=sys.stderr)
     if lost:
         print(f"{path}: {some_ids(lost)} have an answer not in the context", file=sys.stderr)
+    for q in questions.values():
+        if (q.context, q.question) == ("Text", "Question"):  # in a file of ACE-whQA
+            print(f"{path}: question {q.id!r} looks like column headers; kept", file=sys.stderr)
     return list(questions.values())
 
 
-def _articles(text):
-    """The articles or rows of one JSON value, or of one a line (JSON Lines)."""
-    values, at, end = [], 0, len(text.rstrip())
-    while at < end:
-        at = re.compile(r"\s*").match(text, at).end()
-        value, at = json.JSONDecoder().raw_decode(text, at)
-        values.append(value)
-    top = values[0] if len(values) == 1 else values
-    return top.get("data", [top]) if isinstance(top, dict) else top
-
-
 def _question(row, context, title):
-    """A row of a file -> Question, its answers at the offsets that the file gives."""
+    """A row of a file -> Question, and how many of its answers were not at their offset.
+
+    Such an answer is placed where its text occurs if that is one place, else it is UNLOCATED.
+    """
     key = str(row["id"]) if type(row["id"]) is int else row["id"]
     impossible, fields = row.get("is_impossible"), {"context": context, "question": row["question"]}
     answers = row.get("answers", []) if impossible else row["answers"]
@@ -130,12 +137,18 @@ def _question(row, context, title):
     for field, value in fields.items():
         if not isinstance(value, str) or not value.strip() or re.search("[\ud800-\udfff]", value):
             raise ValueError(f"{field} {value!a:.40} is empty, no text or broken Unicode")
-    if odd := [start for _, start in pairs if not re.fullmatch(r"-?\d+", str(start))]:
-        raise ValueError(f"answer_start {odd[0]!a:.40} is no whole number")
     if pairs and impossible:
         raise ValueError("it is impossible but has answers")
-    golds = [Answer(text, int(start)) for text, start in pairs]
-    return Question(key, row["question"], context, golds, str(title or ""))
+    golds, moves = [], 0
+    for text, start in pairs:
+        if not re.fullmatch(r"-?\d+", str(start)):
+            raise ValueError(f"answer_start {start!a:.40} is no whole number")
+        if int(start) < 0 or not context.startswith(text, int(start)):
+            start = context.find(text)
+            start = start if start == context.rfind(text) else UNLOCATED
+            moves += start != UNLOCATED
+        golds.append(Answer(text, int(start)))
+    return Question(key, row["question"], context, golds, str(title or "")), moves
 
 
 def some_ids(ids):
@@ -160,63 +173,64 @@ def write_questions(questions, path):
 
 
 def write_file(path, content):
-    """Write bytes whole or not at all: to a temporary name beside the file, then renamed."""
+    """Write bytes, or anything else as JSON, whole or not at all; None only tries whether it could.
+
+    A temporary file is written beside it, then renamed.
+    """
+    if not isinstance(content, (bytes, type(None))):
+        content = json.dumps(content, ensure_ascii=False, indent=2).encode()
     path = Path(path)
     temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
         if path.exists() and not path.is_file():
             raise OSError("it is a directory or a device")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        temporary.unlink(missing_ok=True)
+        try:
+            with open(temporary, "xb") as file:  # x: not through a link that lies there
+                file.write(content or b"")
+                file.flush()
+                os.fsync(file.fileno())
+            if content is not None:
+                temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except (OSError, ValueError) as error:
-        if temporary.exists():
-            temporary.unlink()
         raise InputError(f"{path}: cannot be written ({error}); choose another place") from None
 
 
 SQUAD = "https://rajpurkar.github.io/SQuAD-explorer/dataset/"
 CODALAB = "https://worksheets.codalab.org/rest/bundles/{}/contents/blob/"
 HUB = "https://huggingface.co/datasets/sonquoctran/{}/resolve/main/{}"
-DATASETS = {
-    "squad2-train": SQUAD + "train-v2.0.json",
-    "squad2-dev": SQUAD + "dev-v2.0.json",
-    "addonesent": CODALAB.format("0x3ac9349d16ba4e7bb9b5920e3b1af393"),
-    "addsent": CODALAB.format("0xb765680b60c64d088f5daccac08b3905"),
-    "multians": HUB.format("Multians", "train-squad-v2-multians.json"),
-    "multians-agent": HUB.format("Multians", "train-squad-agent-multians.json"),
-    "agent-train": HUB.format("SQuAD_AGent", "SQuAD_AGent_train.json"),
-    "agent-dev": HUB.format("SQuAD_AGent", "SQuAD_AGent_dev.json"),
-}
-SHA256 = {  # not known for the others
-    "squad2-train": "68dcfbb971bd3e96d5b46c7177b16c1a4e7d4bdef19fb204502738552dede002",
-    "squad2-dev": "80a5225e94905956a6446d296ca1093975c4d3b3260f1d6c8f68bc2ab77182d8",
-    "addonesent": "50420ac8d8b7547cd3715347c9a276802bc9466328ba0814adce4c20495e2889",
-    "addsent": "40e3602aa5195cdacd03904a9c301ceb17ccf730cc32bd3ab998b66b4401e660",
+DATASETS = {  # name: address, the first 16 digits of its SHA-256 where that is known
+    "squad2-train": (SQUAD + "train-v2.0.json", "68dcfbb971bd3e96"),
+    "squad2-dev": (SQUAD + "dev-v2.0.json", "80a5225e94905956"),
+    "addonesent": (CODALAB.format("0x3ac9349d16ba4e7bb9b5920e3b1af393"), "50420ac8d8b7547c"),
+    "addsent": (CODALAB.format("0xb765680b60c64d088f5daccac08b3905"), "40e3602aa5195cda"),
+    "multians": (HUB.format("Multians", "train-squad-v2-multians.json"), ""),
+    "multians-agent": (HUB.format("Multians", "train-squad-agent-multians.json"), ""),
+    "agent-train": (HUB.format("SQuAD_AGent", "SQuAD_AGent_train.json"), ""),
+    "agent-dev": (HUB.format("SQuAD_AGent", "SQuAD_AGent_dev.json"), ""),
 }
 
 
 def fetch(name):
     """Path of a dataset of DATASETS in the cache folder, fetched and checked the first time."""
+    address, checksum = DATASETS[name]
     home = {"darwin": "~/Library/Caches", "win32": os.environ.get("LOCALAPPDATA", "~")}
     cache = os.environ.get("XDG_CACHE_HOME") or home.get(sys.platform, "~/.cache")
     cache = os.environ.get("EQA_CACHE") or os.path.join(cache, "robust-eqa")
     path = Path(cache).expanduser() / f"{name}.json"
-    if path.exists():
-        return path
-    print(f"fetching {DATASETS[name]} into {path.parent}", file=sys.stderr)
-    try:
-        with urllib.request.urlopen(DATASETS[name], timeout=60) as response:
-            content = response.read()  # raises where it breaks off
-        if name in SHA256 and hashlib.sha256(content).hexdigest() != SHA256[name]:
-            raise OSError("its checksum is wrong")
-    except (OSError, HTTPException) as error:
-        reason = f"cannot be fetched ({error}); put that file at {path}"
-        raise InputError(f"{DATASETS[name]} {reason}") from None
-    write_file(path, content)
+    if not path.exists():
+        try:
+            with urllib.request.urlopen(address, timeout=60) as response:
+                content = response.read()  # raises where it breaks off
+            if not hashlib.sha256(content).hexdigest().startswith(checksum):
+                raise OSError("its checksum is wrong")
+        except (OSError, HTTPException) as error:
+            reason = f"cannot be fetched ({error}); put that file at {path}"
+            raise InputError(f"{address} {reason}") from None
+        write_file(path, content)
     return path
 
 
@@ -226,23 +240,29 @@ ANSWER, ELSEWHERE, NO_ANSWER = range(3)  # labels: a gold inside, golds elsewher
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A question and a part of its context."""
+    """A question and a part of its context; tokens are (2, n), token ids and segment ids."""
 
     question_index: int
     question: Question
-    tokens: np.ndarray  # (2, T) token ids and segment ids
-    context_slice: slice  # the positions that hold context
-    context_offsets: np.ndarray  # (n, 2) of its n context tokens
-    golds: np.ndarray  # (k, 2) inclusive context tokens of every gold, -1 where it has none
-    spans: np.ndarray  # (j, 2) inclusive positions of the golds inside
-    start: int  # its first context token
-    stop: int  # the one after its last
+    parts: tuple  # the tokens of [CLS] question [SEP], those of start..stop-1, those of [SEP]
+    context_offsets: np.ndarray  # (stop - start, 2)
+    golds: np.ndarray  # (k, 2) context tokens of every gold, inclusive, -1 where it has none
+    start: int
+    stop: int
+    tokens = property(lambda self: np.hstack(self.parts))
     input_ids = property(lambda self: self.tokens[0].tolist())
     segment_ids = property(lambda self: self.tokens[1].tolist())
-    answer_spans = property(lambda self: [tuple(span) for span in self.spans.tolist()])
+    answer_spans = property(lambda self: [tuple(x) for x in self.spans(self.golds).tolist()])
+    label = property(lambda self: window_label(self.golds, self.start, self.stop)[1])
 
     def __len__(self):
-        return self.tokens.shape[1]
+        return sum(part.shape[1] for part in self.parts)
+
+    @property
+    def context_slice(self):
+        """The positions that hold context."""
+        first = self.parts[0].shape[1]
+        return slice(first, first + self.stop - self.start)
 
     @property
     def offsets(self):
@@ -251,9 +271,10 @@ class Window:
         pairs[self.context_slice] = self.context_offsets
         return [tuple(pair) for pair in pairs.tolist()]
 
-    @property
-    def label(self):
-        return window_label(self.golds, self.start, self.stop)[1]
+    def spans(self, golds):
+        """(k, 2) context tokens of golds -> (j, 2) inclusive positions of those inside."""
+        inside, _ = window_label(golds, self.start, self.stop)
+        return inside - self.start + self.context_slice.start
 
     def text(self, start, end):
         """The text of context positions start..end, inclusive."""
@@ -274,30 +295,19 @@ class Batch(NamedTuple):
     end_positions: torch.Tensor  # (B,) int64
 
 
-def collate(windows, device="cpu"):
-    """[Window] -> Batch; the loop runs over windows, not tokens."""
-    shape = 2, len(windows), max(map(len, windows))
+def collate(windows, device="cpu", multiple=1):
+    """[Window] -> Batch, T a multiple of `multiple`; the loop runs over windows, not tokens."""
+    shape = 2, len(windows), -(-max(map(len, windows)) // multiple) * multiple
     tokens, masks, labels = np.zeros(shape, int), np.zeros(shape, bool), np.zeros(shape, np.float32)
     positions = np.zeros(shape[:2], int)
     for b, window in enumerate(windows):
-        tokens[:, b, : len(window)], spans = window.tokens, window.spans
+        tokens[:, b, : len(window)] = window.tokens
         masks[0, b, : len(window)] = masks[1, b, window.context_slice] = True
+        spans, first = window.spans(window.golds), window.spans(window.golds[:1])
         labels[0, b, spans[:, 0]] = labels[1, b, spans[:, 1]] = 1
-        if len(spans) and window.start <= window.golds[0, 0] and window.golds[0, 1] < window.stop:
-            positions[:, b] = spans[0]
+        positions[:, b] = first[0] if len(first) else 0
     arrays = *tokens, *masks, *labels, *positions
     return Batch(*(torch.from_numpy(array).to(device, non_blocking=True) for array in arrays))
-
-
-def pair_layout(tokenizer):
-    """Token and segment ids, (2, n) each, of a pair's parts: [CLS], "a", [SEP], "b", [SEP]."""
-    encoding = tokenizer.encode("a", "b")
-    owners = [-1 if owner is None else owner for owner in encoding.sequence_ids]
-    if [owner for owner, _ in groupby(owners)] != [-1, 0, -1, 1, -1]:
-        wrong = "the tokenizer does not put special tokens around question and context"
-        raise InputError(f"{wrong}; give its tokenizer.json a post-processor for pairs")
-    tokens = np.array([encoding.ids, encoding.type_ids], np.int32)
-    return np.split(tokens, np.flatnonzero(np.diff(owners)) + 1, axis=1)
 
 
 def token_spans(offsets, answers):
@@ -349,7 +359,14 @@ def make_windows(questions, tokenizer, max_length=384, stride=128, mark_overlap=
         tokenizer = Tokenizer.from_str(tokenizer.to_str())
         tokenizer.no_truncation()
         tokenizer.no_padding()
-    cls, (_, (asked, *_)), separator, (_, (told, *_)), after = pair_layout(tokenizer)
+    pair = tokenizer.encode("a", "b")
+    owners = [-1 if owner is None else owner for owner in pair.sequence_ids]
+    if [owner for owner, _ in groupby(owners)] != [-1, 0, -1, 1, -1]:
+        wrong = "the tokenizer does not put special tokens around question and context"
+        raise InputError(f"{wrong}; give its tokenizer.json a post-processor for pairs")
+    layout = np.array([pair.ids, pair.type_ids], np.int32)  # [CLS] a [SEP] b [SEP]
+    cuts = np.flatnonzero(np.diff(owners)) + 1
+    cls, (_, (asked, *_)), separator, (_, (told, *_)), after = np.split(layout, cuts, axis=1)
     contexts = dict.fromkeys(q.context for q in questions)  # about seven questions share one
     texts = list(contexts)
     for k in range(0, len(texts), 1000):  # in parts: an Encoding takes about 150 bytes a token
@@ -371,11 +388,9 @@ def make_windows(questions, tokenizer, max_length=384, stride=128, mark_overlap=
             context = np.stack([context[0], segments])
         golds = token_spans(offsets, question.answers)
         for start, stop in window_bounds(context.shape[1], room, stride):
-            first = before.shape[1]
-            tokens = np.hstack([before, context[:, start:stop], after])
-            spans = window_label(golds, start, stop)[0] - start + first
-            positions = slice(first, first + stop - start), offsets[start:stop]
-            windows.append(Window(index, question, tokens, *positions, golds, spans, start, stop))
+            parts = before, context[:, start:stop], after
+            where = offsets[start:stop], golds, start, stop
+            windows.append(Window(index, question, parts, *where))
     return windows
 
 
@@ -518,21 +533,21 @@ def rematch(questions):
     Each answerable one goes, without its answers, to the paragraph most similar to it by TF-IDF
     among those that hold none of their texts.
     """
-    articles, holders, moved = defaultdict(list), defaultdict(list), []
-    for title, context in dict.fromkeys((q.title, q.context) for q in questions):
-        for word in set(re.findall(r"\w+", context.casefold())):
-            holders[title, word].append(len(articles[title]))  # paragraphs that hold the word
-        articles[title].append(context)
+    articles, moved = defaultdict(dict), []  # title: {paragraph: its words}
+    for q in questions:
+        articles[q.title].setdefault(q.context, None)
+    for contexts in articles.values():
+        contexts.update((c, set(re.findall(r"\w+", c.casefold()))) for c in contexts)
+    counts = {t: Counter(chain(*contexts.values())) for t, contexts in articles.items()}
     for q in (q for q in questions if q.answers):
         contexts, golds = articles[q.title], [answer.text.casefold() for answer in q.answers]
-        scores = np.zeros(len(contexts))  # of each paragraph, the idf of the words it shares
-        for word in sorted(set(re.findall(r"\w+", q.question.casefold()))):
-            held = holders.get((q.title, word), [])
-            scores[held] += math.log(len(contexts) / max(1, len(held)))
-        for k in np.argsort(-scores.round(9), kind="stable"):
-            fits = contexts[k] != q.context and scores[k] > 0
-            if fits and not any(gold in contexts[k].casefold() for gold in golds):
-                moved.append(Question(q.id + "-rematched", q.question, contexts[k], [], q.title))
+        asked = sorted(set(re.findall(r"\w+", q.question.casefold())))
+        idf = {w: math.log(len(contexts) / counts[q.title][w]) for w in asked if counts[q.title][w]}
+        scores = {c: sum(idf[w] for w in idf if w in contexts[c]) for c in contexts}
+        for context in sorted(contexts, key=scores.get, reverse=True):
+            fits = context != q.context and scores[context] > 0
+            if fits and not any(gold in context.casefold() for gold in golds):
+                moved.append(Question(q.id + "-rematched", q.question, context, [], q.title))
                 break
     return moved
 

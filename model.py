@@ -9,7 +9,7 @@ import re
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 from tokenizers import BertWordPieceTokenizer, Tokenizer
 from torch import nn
 
-from data import InputError, write_file
+from data import InputError, check_fields, write_file
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,13 @@ class Config:
     pad_token_id: int = 0
     question_overlap: bool = False  # segment 2 on context tokens that the question holds (toy)
 
-    def __post_init__(self):
-        for f in fields(self):  # config.json can hold anything
-            value, low = getattr(self, f.name), f.type is int and f.default > 0  # then 0 is too low
-            high = 1 if f.type is float else 10**7
-            fits = type(value) in (int, f.type) and low <= value < high
-            if value not in get_args(f.type) and not fits:
-                raise ValueError(f"{f.name} cannot be {value!r}")
-        if self.hidden_size % self.num_attention_heads or self.num_hidden_layers > 1000:
-            raise ValueError("num_attention_heads must divide hidden_size; 1000 layers at most")
+    def __post_init__(self):  # config.json can hold anything
+        shares = "hidden_dropout_prob", "attention_probs_dropout_prob", "layer_norm_eps"
+        check_fields(self, num_hidden_layers=(1, 1000), **dict.fromkeys(shares, (0, 1 - 1e-9)))
+        if self.hidden_size % self.num_attention_heads:
+            raise InputError("num_attention_heads does not divide hidden_size")
+        if self.question_overlap and self.type_vocab_size < 3:
+            raise InputError("question_overlap needs a type_vocab_size of 3")
 
 
 def dropout(x, p):
@@ -134,6 +132,29 @@ class QAModel(nn.Module):
             return self.head(x.float()).unbind(-1)
 
 
+def new_model(texts, max_length):
+    """The toy run's encoder, small and random, and a WordPiece tokenizer trained on the texts.
+
+    Matching a name across the text does not emerge from random weights in minutes. So context
+    tokens that the question holds get a segment of their own (the exact-match feature of DrQA,
+    Chen et al. 2017), and positions start as sines (Vaswani et al. 2017).
+    """
+    trained = BertWordPieceTokenizer()
+    # Training numbers "##a", "##b" and so on as a hash map has them; listed, they stay in order.
+    letters = sorted({*trained.normalize("".join(texts))} - {" "})
+    listed = SPECIALS["bert"] + ["##" + letter for letter in letters]
+    trained.train_from_iterator(texts, 8000, special_tokens=listed, show_progress=False)
+    tokenizer = wordpiece_tokenizer(trained.get_vocab(), True)
+    shape = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
+    shape |= {"intermediate_size": 256, "type_vocab_size": 3, "max_position_embeddings": max_length}
+    shape |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    shape |= {"initializer_range": 0.1, "question_overlap": True}
+    model = QAModel(Config(vocab_size=tokenizer.get_vocab_size(), **shape))
+    angles = torch.arange(max_length)[:, None] / 10000 ** (torch.arange(0, 64, 2) / 64)
+    model.positions.weight.data = torch.cat([angles.sin(), angles.cos()], 1) / 2
+    return model, tokenizer
+
+
 # --- Checkpoints -----------------------------------------------------------------------------
 
 RENAME = {  # parts of our weights' names: what BERT and RoBERTa checkpoints have for them
@@ -174,7 +195,7 @@ def refusing(file):
         yield
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{file}: cannot be used ({reason}); give another checkpoint") from None
+        raise InputError(f"{file}: cannot be used ({reason}); give another") from None
 
 
 def load_model(path_or_id, head_required=False):
@@ -186,6 +207,10 @@ def load_model(path_or_id, head_required=False):
             directory = Path(snapshot_download(str(path_or_id), allow_patterns=wanted))
             if not (directory / SAFE).exists():
                 snapshot_download(str(path_or_id), allow_patterns=UNSAFE)
+    for file in directory.glob("*"):  # the Hub's cache links to ../../blobs
+        inside = directory.resolve(), directory.resolve().parent.parent / "blobs"
+        if not any(file.resolve().is_relative_to(place) for place in inside):
+            raise InputError(f"{file}: is a link that leads out of its directory; copy the file")
     with refusing(directory / "config.json"):
         found = json.loads((directory / "config.json").read_text("utf-8"))
         config = Config(**{f.name: found[f.name] for f in fields(Config) if f.name in found})
@@ -207,8 +232,8 @@ def load_model(path_or_id, head_required=False):
             shape, needed = getattr(weights.get(name), "shape", "missing"), shapes.get(name)
             if shape != needed:
                 raise ValueError(f"{name} is {shape}, by config.json {needed or 'unknown'}")
-            if not weights[name].isfinite().all():
-                raise ValueError(f"{name} holds NaN or infinity")
+            if not (weights[name].is_floating_point() and weights[name].float().isfinite().all()):
+                raise ValueError(f"{name} holds NaN, infinity or no fractions")
     state = {name: weights[checkpoint_name(name)].float() for name in model.state_dict()}
     model.load_state_dict(state, assign=True)
     return model.eval(), tokenizer
@@ -227,7 +252,8 @@ def load_tokenizer(directory, config):
             tokens = file.read_text("utf-8").rstrip("\n").split("\n")
             lowercase = not any(re.match("[A-Z]", token) for token in tokens)
             tokenizer = wordpiece_tokenizer({t: i for i, t in enumerate(tokens)}, lowercase)
-        most = max(tokenizer.get_vocab().values()), max(tokenizer.encode("a", "b").type_ids)
+        pair = tokenizer.encode("a", "b \ua66e")  # a character that no vocabulary has
+        most = max(*tokenizer.get_vocab().values(), *pair.ids), max(pair.type_ids)
         if most[0] >= config.vocab_size or most[1] >= config.type_vocab_size:
             raise ValueError(f"config.json has no place for token {most[0]}, segment {most[1]}")
     return tokenizer
@@ -251,9 +277,9 @@ def save_model(model, tokenizer, directory):
     settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     specials = zip(("pad", "unk", "cls", "sep", "mask"), SPECIALS[kind])
     known = {f"{role}_token": t for role, t in specials if tokenizer.token_to_id(t) is not None}
-    files = {"config": config, "tokenizer_config": settings | known, "tokenizer": about}
-    for name, content in files.items():
-        write_file(directory / f"{name}.json", json.dumps(content, indent=2).encode())
+    write_file(directory / "config.json", config)
+    write_file(directory / "tokenizer_config.json", settings | known)
+    write_file(directory / "tokenizer.json", about)
     if about["model"]["type"] == "WordPiece":
         tokens = sorted(about["model"]["vocab"], key=about["model"]["vocab"].get)
         write_file(directory / "vocab.txt", "".join(f"{token}\n" for token in tokens).encode())

@@ -347,7 +347,7 @@ def test_one_step_from_a_pretrained_checkpoint(loss, tmp_path, capsys):
     logged = []
     for out in (tmp_path / "first", tmp_path / "second"):
         call(capsys, *arguments, "--init", init, "--out", out)
-        (line,) = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
+        _, line = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
         logged.append(line["loss"])
         assert line["step"] == 1
         assert line["loss"] == pytest.approx(loss_by_hand(loss, init, questions), rel=1e-5)
@@ -400,7 +400,7 @@ def test_learns_a_small_file_by_heart(loss, tmp_path, capsys):
         "--eval",
         file,
         "--init",
-        bert_without_dropout(out / "i"),
+        bert_without_dropout(tmp_path / "i"),
     ]
     arguments += ["--loss", loss, "--synthetic", 0, "--epochs", 100, "--lr", 5e-3, "--warmup", 20]
     arguments += ["--batch-size", 8, "--max-length", 32, "--stride", 4, "--out", out]
