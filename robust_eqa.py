@@ -36,6 +36,8 @@ DEVICE, RANDOM = ("cuda", torch.cuda) if torch.cuda.is_available() else ("cpu", 
 RANK, WORLD = (int(os.environ.get(name, n)) for name, n in (("RANK", 0), ("WORLD_SIZE", 1)))
 # bfloat16 products are 4.6 times as fast as float32 with AVX512-BF16, and faster still with AMX
 AMX, AVX = torch.cpu._is_amx_tile_supported(), torch.cpu._is_avx512_bf16_supported()
+# Lengths are padded to multiples of this: fewer sizes, so that freed memory fits the next batch.
+STEP = 16
 NONE = "(no answer)"
 
 # --- Losses: mean of start and end, and over the batch ---------------------------------------
@@ -136,7 +138,7 @@ def predict(model, tokenizer, questions, settings):
         found = np.zeros((4, len(windows)))  # best score, null score, start, end
         lengths = np.array([len(window) for window in windows])
         for indices in length_bucketed(lengths, 32, np.random.default_rng(0)):
-            batch = collate([windows[i] for i in indices], DEVICE)
+            batch = collate([windows[i] for i in indices], DEVICE, STEP)
             start, end = logits_of(model, batch)
             best = best_spans(start, end, batch.context_mask, settings.max_answer_length)
             rows = torch.stack([best[0], start[:, 0] + end[:, 0], *best[1:]])
@@ -338,7 +340,7 @@ def train(settings, resume=False):
             rng = np.random.default_rng([settings.seed, epoch])
             order = length_bucketed(lengths, settings.batch_size, rng)
         mine = order[k][RANK::WORLD]
-        batch = collate([windows[i] for i in (mine if len(mine) else order[k])], DEVICE)
+        batch = collate([windows[i] for i in (mine if len(mine) else order[k])], DEVICE, STEP)
         warm = min(1.0, (step + 1) / (settings.warmup + 1))
         optimizer.param_groups[0]["lr"] = settings.lr * warm * (1 - step / total)
         logits = logits_of(network.train(), batch)
