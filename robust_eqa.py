@@ -351,6 +351,8 @@ def train(settings, resume=False):
             loss = robust_loss(*logits, batch.start_labels, batch.end_labels, batch.mask, *weights)
         loss = loss * (len(mine) * WORLD / len(order[k]))  # so that the mean is the whole batch's
         loss.backward()
+        if WORLD > 1:  # what is logged is the whole batch's, too
+            torch.distributed.all_reduce(loss := loss.detach() / WORLD)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()

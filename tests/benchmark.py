@@ -8,7 +8,7 @@ a fast tokenizer, padded to 384; answers from the 20 best starts and ends, in Py
 AdamW, linear schedule, gradients clipped at 1.0. It runs in fp32 on windows padded to 384, or
 under bfloat16 autocast on shuffled batches padded to their longest window. Both sides load one
 checkpoint, with its dropout. EQA_DATA names a folder with SQuAD 2.0 files, EQA_MINILM one with a
-MiniLM-L6 checkpoint; without them, random words and random weights of these sizes stand in. With
+MiniLM-L6 checkpoint; without them, toy questions and random weights of these sizes stand in. With
 other programs on the machine, set OMP_WAIT_POLICY=passive, or waiting threads cost more than work.
 
 Both sides run in turns in one process, so that other programs disturb both alike. Numbers are
@@ -33,40 +33,29 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import BertWordPieceTokenizer, Tokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import robust_eqa
-from data import Answer, Question, collate, length_bucketed, make_windows, read_questions
-from model import Config, QAModel, load_model, save_model
+from data import collate, length_bucketed, make_windows, read_questions, toy_corpus
+from model import Config, QAModel, load_model, new_model, save_model
 from robust_eqa import Settings, best_spans, decide, logits_of, predict, robust_loss
 
 LENGTH, STRIDE, MOST_TOKENS, BEST = 384, 128, 128, 20  # of windows, overlap, answers, n-best list
 DEV, TRAIN = "squad2-dev.json.gz", "squad2-train-29k.json.gz"
 
-# --- Generated data --------------------------------------------------------------------------
-SYLLABLES = [a + b for a in "bdfghjklmnprstvz" for b in "aiou"]
-WORDS = np.array([a + b + c for a in SYLLABLES[:8] for b in SYLLABLES for c in SYLLABLES][:30000])
+# --- Data ------------------------------------------------------------------------------------
 
 
-def generated_questions(n, mean_words=175):
-    """n questions, ten to a context of random words; half of them have an answer."""
-    rng, questions = np.random.default_rng(0), []
-    while len(questions) < n:
-        words = rng.choice(WORDS, max(20, round(mean_words * rng.lognormal(-0.08, 0.4)))).tolist()
-        context = " ".join(words)
-        for k in range(10):
-            first = int(rng.integers(len(words) - 3))
-            answer = Answer(" ".join(words[first : first + 2]), len(" ".join([*words[:first], ""])))
-            asked, golds = " ".join(rng.choice(WORDS, 10)) + "?", [answer] if k % 2 else []
-            questions.append(Question(f"{len(questions)}", asked, context, golds))
-    return questions[:n]
+def generated_questions(n, more=4.5):
+    """n questions of the toy corpus, each context with others after it until it is SQuAD's size."""
+    rng, questions = np.random.default_rng(0), toy_corpus(n, 0)
+    texts = np.array(list(dict.fromkeys(q.context for q in questions)))
+    longer = {t: " ".join([t, *rng.choice(texts, round(rng.gamma(4, more / 4)))]) for t in texts}
+    return [replace(q, context=longer[q.context]) for q in questions]
 
 
 def generated_tokenizer():
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "?", *WORDS]
-    made = BertWordPieceTokenizer({token: k for k, token in enumerate(tokens)}, lowercase=True)
-    return Tokenizer.from_str(made.to_str())
+    return new_model(sorted({q.context for q in toy_corpus(2000, 0)}), LENGTH)[1]
 
 
 def read(name, n):
@@ -448,9 +437,9 @@ def measure_gpu(quick):
     """BERT-base shape, random weights, bfloat16: windows of 384 tokens, and of SQuAD's lengths."""
     model, tokenizer = QAModel(Config()).to("cuda"), generated_tokenizer()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, batch 16, BERT-base shape")
-    for name, n, mean_words in (("384 tokens", 200, 2000), ("lengths like SQuAD's", 6000, 175)):
-        windows = make_windows(generated_questions(n, mean_words), tokenizer, LENGTH, STRIDE)
-        windows = [w for w in windows if len(w) == LENGTH or mean_words < LENGTH]
+    for name, n, more in (("384 tokens", 400, 60), ("lengths like SQuAD's", 6000, 4.5)):
+        windows = make_windows(generated_questions(n, more), tokenizer, LENGTH, STRIDE)
+        windows = [window for window in windows if len(window) == LENGTH or more < 60]
         how = (5, 2, 8192) if quick else (30, 5, 8192)
         tokens, share, rates = measure_share(our_steps(model, windows)[0], model, windows, *how)
         print(f"{name}: {spread(share)}% of the matmul peak; {rates}")

@@ -742,3 +742,32 @@ def test_refusals_of_a_real_process(toy, tmp_path):
         assert process.returncode == 2, f"{word}: exit status {process.returncode}: {out}{err}"
         assert_one_sentence(err)
         assert word in err and out == ""
+
+
+# ---- several processes -----------------------------------------------------------------------
+
+
+def test_two_processes_train_like_one(toy, tmp_path):
+    """torchrun with two gloo ranks: one process's weights and scores, within rounding."""
+    arguments = ["--limit", 100, "--epochs", 2, "--batch-size", 33, "--lr", 1e-3, "--warmup", 5]
+    arguments += ["--eval", toy / "b.json", "--eval-every", 5]  # batches of 33 and of 1: unequal
+    finish(child("train", *arguments, "--out", tmp_path / "one"))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += [ROOT / "robust_eqa.py", "train", *arguments, "--out", tmp_path / "two"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*map(str, command)], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    worst = max((one[key] - two[key]).abs().max().item() for key in one)
+    assert one.keys() == two.keys() and worst < 2e-4, f"largest difference {worst}"
+    names = [{path.name for path in (tmp_path / name).iterdir()} for name in ("one", "two")]
+    assert names[0] == names[1], "only one process writes, and it writes the same files"
+    logs = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("one", "two")]
+    one, two = ([json.loads(line) for line in log.splitlines()] for log in logs)
+    assert [line.keys() for line in one] == [line.keys() for line in two]
+    for mine, theirs in zip(one, two):
+        if "loss" in mine:
+            assert theirs["loss"] == pytest.approx(mine["loss"], rel=1e-3), "the batch's mean"
+    assert done.stdout.count("the model is in") == 1, done.stdout
