@@ -187,13 +187,16 @@ def recipe_steps(directory, features, bf16):
 # --- Ours ------------------------------------------------------------------------------------
 
 
+def collated(windows, indices):
+    return collate([windows[i] for i in indices], robust_eqa.DEVICE, robust_eqa.STEP)
+
+
 def our_steps(model, windows):
     """-> the steps of robust_eqa.train and predict on the windows of given indices."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=0.0, fused=True)
 
     def train(indices):
-        batch = collate([windows[i] for i in indices], robust_eqa.DEVICE)
-        logits = logits_of(model.train(), batch)
+        logits = logits_of(model.train(), batch := collated(windows, indices))
         robust_loss(*logits, batch.start_labels, batch.end_labels, batch.mask).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -201,7 +204,7 @@ def our_steps(model, windows):
 
     @torch.inference_mode()
     def evaluate(indices):
-        return logits_of(model.eval(), collate([windows[i] for i in indices]))
+        return logits_of(model.eval(), collated(windows, indices))
 
     return train, evaluate
 
@@ -250,21 +253,21 @@ def race(repeats, *sides):
     return seconds, results
 
 
-def pick_batches(windows, batch_size, n, seed):
+def pick_batches(lengths, batch_size, n, seed):
     """Of length_bucketed's batches in order of length, a random one from each n-th of them."""
     rng = np.random.default_rng(seed)
-    batches = [b for b in length_bucketed(windows, batch_size, rng) if len(b) == batch_size]
-    batches.sort(key=lambda batch: len(windows[batch[0]]))
+    batches = [b for b in length_bucketed(lengths, batch_size, rng) if len(b) == batch_size]
+    batches.sort(key=lambda batch: lengths[batch].max())
     return [batches[int((k + rng.random()) / n * len(batches))] for k in range(n)]
 
 
-def measure_share(train, model, windows, n, repeats, size):
+def measure_share(train, model, lengths, n, repeats, size):
     """Training at batch 16: windows/s, tokens/s, and per cent of the speed of bf16 products.
 
     Operations: 6 per encoder weight and token, 12 T T D per layer and window for attention.
     """
     square = torch.randn(size, size, device=robust_eqa.DEVICE, dtype=torch.bfloat16)
-    picked = [pick_batches(windows, 16, n, seed=k) for k in range(repeats)]
+    picked = [pick_batches(lengths, 16, n, seed=k) for k in range(repeats)]
 
     def steps(k):
         for batch in picked[k]:
@@ -275,7 +278,7 @@ def measure_share(train, model, windows, n, repeats, size):
         return (square @ square)[0, 0].item()
 
     seconds, _ = race(repeats, lambda k: [partial(steps, k)], lambda k: [products] * 10)
-    T = np.array([[len(windows[i]) for b in batches for i in b] for batches in picked], float)
+    T = np.array([lengths[np.concatenate(batches)] for batches in picked], float)
     weights = sum(x.numel() for x in model.layers.parameters())
     attention = 12 * model.config.num_hidden_layers * model.config.hidden_size
     speed = (6 * weights * T + attention * T * T).sum(1) / seconds[0]
@@ -338,8 +341,8 @@ def measure_stage(name, size):
     elif name in ("features", "ours"):
         windows = make_windows(questions, tokenizer, LENGTH, STRIDE)
     if name == "ours":
-        train, longest = our_steps(model, windows)[0], np.argsort([*map(len, windows)])[-8:]
-        batches = [*pick_batches(windows, 8, 5, seed=0), longest]
+        train, lengths = our_steps(model, windows)[0], np.array([*map(len, windows)])
+        batches = [*pick_batches(lengths, 8, 5, seed=0), np.argsort(lengths)[-8:]]
     for batch in batches:  # six training steps
         train(batch)
     # ru_maxrss would not do: it starts at what the parent had when it forked.
@@ -383,11 +386,11 @@ def compare(directory, quick):
     logits[:, :, 0] *= 4  # so that some questions get no answer
     logits[:, np.arange(LENGTH) >= lengths[:, None]] -= 20  # padding
     order = np.split(np.argsort(-lengths), range(32, len(lengths), 32))
-    collated = [(indices, collate([windows[i] for i in indices])) for indices in order]
-    cut = [torch.from_numpy(logits[:, b, : batch.mask.shape[1]]) for b, batch in collated]
+    batches = [(indices, collated(windows, indices)) for indices in order]
+    cut = [torch.from_numpy(logits[:, b, : batch.mask.shape[1]]) for b, batch in batches]
     seconds, (found, expected) = race(
         repeats,
-        lambda k: [partial(our_answers, windows, collated, cut)],
+        lambda k: [partial(our_answers, windows, batches, cut)],
         lambda k: [partial(recipe_answers, dataset, evaluation, *logits)],
     )
     report(seconds, [("decoding, the same random logits", 20)])
@@ -396,7 +399,7 @@ def compare(directory, quick):
     theirs = [recipe_steps(directory, training, bf16) for bf16 in (False, True)]
 
     def race_steps(which, batch_size, n, *stages):
-        picked = [pick_batches(windows, batch_size, n, seed=k) for k in range(repeats)]
+        picked = [pick_batches(lengths, batch_size, n, seed=k) for k in range(repeats)]
         rng = np.random.default_rng(0)
         mixed = [rng.permutation(np.concatenate(batches)).reshape(-1, 8) for batches in picked]
         seconds, _ = race(
@@ -413,7 +416,7 @@ def compare(directory, quick):
     race_steps(1, 32, n // 2, (f"evaluation, {padded}", 3), (f"evaluation, {dynamic}", None))
     memory = np.array([[child(name, len(questions))[1]] for name in ("ours", "fp32", "bf16")])
     report(memory, [(f"training's memory, {padded}", 2), (f"same, {dynamic}", None)], " MB")
-    _, share, rates = measure_share(ours[0], model, windows, n, repeats, 2048)
+    _, share, rates = measure_share(ours[0], model, lengths, n, repeats, 2048)
     judged = verdict(np.median(share) >= 25, "at least 25%")
     print(f"\ntraining, batch 16: {spread(share)}% of the matmul peak, {judged}; {rates}")
     same = sum(found[key] == expected[key] for key in expected)
@@ -440,8 +443,9 @@ def measure_gpu(quick):
     for name, n, more in (("384 tokens", 400, 60), ("lengths like SQuAD's", 6000, 4.5)):
         windows = make_windows(generated_questions(n, more), tokenizer, LENGTH, STRIDE)
         windows = [window for window in windows if len(window) == LENGTH or more < 60]
+        lengths, train = np.array([*map(len, windows)]), our_steps(model, windows)[0]
         how = (5, 2, 8192) if quick else (30, 5, 8192)
-        tokens, share, rates = measure_share(our_steps(model, windows)[0], model, windows, *how)
+        tokens, share, rates = measure_share(train, model, lengths, *how)
         print(f"{name}: {spread(share)}% of the matmul peak; {rates}")
     minutes = 3 * 132_000 * 186 / tokens / 60
     print(f"three epochs of SQuAD 2.0, 132,000 windows of mean length 186: {minutes:.0f} minutes")
