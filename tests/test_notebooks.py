@@ -6,6 +6,7 @@ processor to another: of it only the kinds of output are compared, of the others
 
 import difflib
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -20,7 +21,7 @@ def run(path):
     """The notebook, executed from its folder, without what tells of this machine and this hour."""
     notebook = nbformat.read(path, as_version=4)
     where = {"metadata": {"path": str(path.parent)}}
-    how = {"kernel_name": "python3", "timeout": 300, "record_timing": False}
+    how = {"kernel_name": "python3", "timeout": 600, "record_timing": False}
     NotebookClient(notebook, resources=where, **how).execute()  # raises where a cell does
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
@@ -54,13 +55,22 @@ def shown(cell):
     return lines
 
 
+@pytest.fixture(scope="module")
+def executed(request):
+    """{path: future notebook} of the notebooks to be tested; two run at a time."""
+    tests = [item for item in request.session.items if "executed" in item.fixturenames]
+    with ThreadPoolExecutor(2) as pool:
+        paths = [test.callspec.params["path"] for test in tests]
+        yield {path: pool.submit(run, path) for path in paths}
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_shows_what_is_saved_in_it(path):
-    saved, now = code_cells(nbformat.read(path, as_version=4)), code_cells(run(path))
-    for cell, again in zip(saved, now, strict=True):
+def test_a_notebook_shows_what_is_saved_in_it(path, executed):
+    saved, now = nbformat.read(path, as_version=4), executed[path].result()
+    for cell, again in zip(code_cells(saved), code_cells(now), strict=True):
         changes = difflib.unified_diff(shown(cell), shown(again), "saved", "now", lineterm="")
         changes = "\n".join(changes)
-        assert not changes, f"after\n\n{cell.source}\n\n{changes}\n\nnew outputs: see {__file__}"
+        assert not changes, f"{changes}\n\nis what has changed after\n\n{cell.source}"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
