@@ -130,24 +130,22 @@ def predict(model, tokenizer, questions, settings):
     An answer is the best span, or empty where the no-answer score exceeds the threshold.
     """
     model, spans, no_answer = model.to(DEVICE).eval(), {}, {}
-    bar = tqdm(total=len(questions), desc="predict", unit=" questions", disable=None, leave=False)
-    for k in range(0, len(questions), 500):  # in parts, so that memory does not grow with them
-        windows = windows_of(part := questions[k : k + 500], model, tokenizer, settings)
-        found = np.zeros((4, len(windows)))  # best score, null score, start, end
-        lengths = np.array([len(window) for window in windows])
+    shape = min(settings.max_length, model.max_length), settings.stride
+    for k in tqdm(range(0, len(questions), 500), "predict", disable=None, leave=False):
+        part = questions[k : k + 500]  # so that memory does not grow with the questions
+        windows = make_windows(part, tokenizer, *shape, model.config.question_overlap)
+        lengths, found = np.array([len(window) for window in windows]), np.zeros((len(windows), 4))
         for indices in length_bucketed(lengths, 32, np.random.default_rng(0)):
             batch = collate([windows[i] for i in indices], DEVICE)
             start, end = logits_of(model, batch)
-            best = best_spans(start, end, batch.context_mask, settings.max_answer_length)
-            rows = torch.stack([best[0], start[:, 0] + end[:, 0], *best[1:]])
-            found[:, indices] = rows.cpu().numpy()
-        for _, group in itertools.groupby(windows, lambda window: window.question_index):
-            group = list(group)
-            (scores, nulls, starts, ends), found = np.split(found, [len(group)], axis=1)
-            nulls = nulls if settings.loss == "default" else None
-            i, no_answer[key := group[0].question.id] = decide(scores, nulls)
-            spans[key] = group[i].text(int(starts[i]), int(ends[i])) if scores[i] > NO_SPAN else ""
-        bar.update(len(part))
+            score, *span = best_spans(start, end, batch.context_mask, settings.max_answer_length)
+            found[indices] = torch.stack([score, start[:, 0] + end[:, 0], *span], 1).cpu().numpy()
+        for _, pairs in itertools.groupby(zip(windows, found), lambda pair: pair[0].question_index):
+            own, rows = zip(*pairs)  # the windows of one question
+            scores, nulls, starts, ends = np.transpose(rows)
+            i, score = decide(scores, nulls if settings.loss == "default" else None)
+            text = own[i].text(int(starts[i]), int(ends[i])) if scores[i] > NO_SPAN else ""
+            spans[own[i].question.id], no_answer[own[i].question.id] = text, score
     answers = {k: "" if no_answer[k] > settings.threshold else text for k, text in spans.items()}
     return answers, spans, no_answer
 
@@ -189,10 +187,9 @@ def squad_scores(questions, predictions, no_answer_scores=None, threshold=1.0):
     raw = {}
     for q in questions:  # of several golds the one that fits best; "" is that of an unanswerable
         golds = [a.text for a in q.answers if normalize_answer(a.text)] or [""]
-        pairs = [(predictions[q.id], gold) for gold in golds]
-        raw[q.id] = tuple(max(itertools.starmap(f, pairs)) for f in (exact_match, token_f1))
+        raw[q.id] = [max(f(predictions[q.id], g) for g in golds) for f in (exact_match, token_f1)]
     blanked = {key for key, score in (no_answer_scores or {}).items() if score > threshold}
-    final = {k: (float(not answerable[k]),) * 2 if k in blanked else raw[k] for k in raw}
+    final = {k: [float(not answerable[k])] * 2 if k in blanked else raw[k] for k in raw}
     result = {}
     for prefix, group in (("", (True, False)), ("HasAns_", (True,)), ("NoAns_", (False,))):
         chosen = [final[key] for key in final if answerable[key] in group]
@@ -253,17 +250,10 @@ TOY_SETTINGS |= {"max_length": 128, "stride": 32, "max_answer_length": 16}
 
 def logits_of(model, batch):  # -> start and end logits (B, T)
     """In bfloat16 where the processor has its products and the model is wide enough to gain."""
-    fast = (DEVICE == "cuda" or AMX or AVX) and getattr(
-        model, "module", model
-    ).config.hidden_size >= 256
+    wide = getattr(model, "module", model).config.hidden_size >= 256
+    fast = wide and (DEVICE == "cuda" or AMX or AVX)
     with torch.autocast(DEVICE, torch.bfloat16, enabled=fast):
         return model(batch.input_ids, batch.segment_ids, batch.mask)
-
-
-def windows_of(questions, model, tokenizer, settings):
-    """make_windows as the settings want it, as far as the model's positions go."""
-    shape = min(settings.max_length, model.max_length), settings.stride
-    return make_windows(questions, tokenizer, *shape, model.config.question_overlap)
 
 
 def read_tests(names):
@@ -298,7 +288,8 @@ def train(settings, resume=False):
     else:
         texts = {text for q in questions for text in (q.question, q.context)}
         model, tokenizer = new_model(sorted(texts), settings.max_length)
-    windows = windows_of(questions, model.to(DEVICE), tokenizer, settings)
+    shape = min(settings.max_length, model.max_length), settings.stride
+    windows = make_windows(questions, tokenizer, *shape, model.to(DEVICE).config.question_overlap)
     lost = dict.fromkeys(w.question.id for w in windows if (w.golds < 0).any())
     if lost:  # all-zero labels would teach that such a question has no answer
         print(f"{data.some_ids(lost)} have a gold that no token holds; left out", file=sys.stderr)
