@@ -273,9 +273,20 @@ def train(settings, resume=False):
     Under torchrun each process takes its share of every batch, and the first one writes.
     """
     out, began = Path(settings.out), time.monotonic()
-    if resume and has_ended(settings):
-        print(f"{out}: this run has ended", file=sys.stderr)
-        return load_model(out, head_required=True)
+    if resume:
+        begun, now = stored_settings(out), json.loads(json.dumps(asdict(settings)))
+        changed = [f"--{k} {begun.get(k)}" for k in now if k != "out" and begun.get(k) != now[k]]
+        if changed:
+            how = (
+                "begun with " + ", ".join(changed).replace("_", "-")
+                if begun
+                else "nothing to resume"
+            )
+            raise InputError(f"{out}: {how}; give the same, or --overwrite")
+        if (out / "metrics.json").exists():  # the last file of a run
+            (out / STATE).unlink(missing_ok=True)
+            print(f"{out}: this run has ended", file=sys.stderr)
+            return load_model(out, head_required=True)
     if WORLD > 1:
         torch.distributed.init_process_group("nccl" if DEVICE == "cuda" else "gloo")
     tests, questions = read_tests(settings.eval), read_questions(settings.train)
@@ -300,28 +311,23 @@ def train(settings, resume=False):
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0, fused=True)
     per_epoch = math.ceil(len(windows) / settings.batch_size)
     total = max(1, round(settings.epochs * per_epoch))
-    first, log = 0, [{"threads": torch.get_num_threads()}]
-    state = training_state(model, optimizer)
+    first, log, state = 0, [{"threads": torch.get_num_threads()}], training_state(model, optimizer)
     if resume and (out / STATE).exists():
-        first, log = load_state(out, state, total)
-    old = (STATE, "model.safetensors", "metrics.json", "metrics.jsonl") if first == 0 else ()
-    if RANK == 0:  # remove what an earlier run left, if this one can be written
+        first, log = load_state(out / STATE, state, total)
+    elif RANK == 0:  # remove what an earlier run left, if this one can be written
         data.write_file(out / "settings.json", None)
-        for file in [*out.glob(".*.tmp"), *(out / name for name in old)]:
-            file.unlink(missing_ok=True)
+        for name in ("metrics.json", "metrics.jsonl", STATE, "model.safetensors"):
+            (out / name).unlink(missing_ok=True)
+    if RANK == 0:
+        for file in out.glob(".*.tmp"):
+            file.unlink()
         data.write_file(out / "settings.json", asdict(settings))
-    size = f"{sum(tensor.numel() for tensor in model.parameters()) / 1e6:.1f} M parameters"
+    size = f"{sum(x.numel() for x in model.parameters()) / 1e6:.1f} M parameters, {DEVICE}"
     counts = f"{len(windows)} windows of {len(questions)} questions, {total} steps"
-    print(f"{counts}, {size}, {DEVICE}", file=sys.stderr)
+    print(f"{counts}, {size}", file=sys.stderr)
     network = DistributedDataParallel(model) if WORLD > 1 else model
-    done, stops = first, []
-
-    def interrupt(*_):  # Ctrl-C takes effect between two steps, and at once in the last evaluation
-        stops.append(True)
-        if done == total:
-            raise KeyboardInterrupt(f"at step {done} of {total}")
-
-    handler = signal.signal(signal.SIGINT, interrupt)
+    done, stops = first, []  # Ctrl-C takes effect between two steps
+    handler = signal.signal(signal.SIGINT, lambda *_: stops.append(True))
     how = {"unit": " steps", "disable": RANK > 0 or None}
     for step in (bar := tqdm(range(first, total), "train", total, initial=first, **how)):
         epoch, k = divmod(step, per_epoch)
@@ -350,24 +356,33 @@ def train(settings, resume=False):
             bar.set_postfix(loss=f"{loss.item():.3f}")
         if (logged or stops) and not math.isfinite(loss.item() + norm.item()):
             raise InputError(f"step {done}: the loss is not finite any more; try a lower --lr")
-        for name in tests if scoring and RANK == 0 else ():
-            spans, no_answer = predict(model, tokenizer, tests[name], settings)[1:]
-            scores = squad_scores(tests[name], spans, no_answer, settings.threshold)
-            log.append({"step": done, "eval": name} | scores)
+        if scoring and RANK == 0:
+            scores, _ = score_table(model, tokenizer, tests, settings)
+            log += [{"step": done, "eval": name} | scores[name] for name in scores]
         if RANK == 0 and (done % 500 == 0 or done == total or scoring or stops):
-            save_state(out, state, done, log)
+            lines = "".join(json.dumps(line) + "\n" for line in log)
+            data.write_file(out / "metrics.jsonl", lines.encode())
+            state["random"], about = (
+                RANDOM.get_rng_state(),
+                {"step": str(done), "log": json.dumps(log)},
+            )
+            data.write_file(out / STATE, safetensors.torch.save(state, about))
         if stops:
-            raise KeyboardInterrupt(f"at step {done} of {total}")
+            break
+    signal.signal(signal.SIGINT, handler)
+    if stops:
+        raise KeyboardInterrupt(f"at step {done} of {total}")
     if WORLD > 1:
         torch.distributed.destroy_process_group()
     if RANK > 0:
-        signal.signal(signal.SIGINT, handler)
         return model, tokenizer
     save_model(model, tokenizer, out)
-    scores, answers = score_table(model, tokenizer, tests, settings)
+    try:
+        scores, answers = score_table(model, tokenizer, tests, settings)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"at step {done} of {total}") from None
     data.write_file(out / "metrics.json", scores)
     (out / STATE).unlink()
-    signal.signal(signal.SIGINT, handler)
     for name, test in list(tests.items())[:1]:
         found = answers[name]
         wrong = [q for q in test if not squad_scores([q], {q.id: found[q.id]})["exact"]]
@@ -396,55 +411,32 @@ STATE = "state.safetensors"  # of an unfinished run: all that training depends o
 
 def training_state(model, optimizer):
     """Every tensor that training changes, by name: weights and AdamW's moments, made here."""
-    state = {}
+    state = {"random": RANDOM.get_rng_state()}
     for name, x in model.named_parameters():
-        optimizer.state[x] = {"step": torch.zeros((), device=DEVICE)}
-        optimizer.state[x] |= {key: torch.zeros_like(x) for key in ("exp_avg", "exp_avg_sq")}
+        moments = {key: torch.zeros_like(x) for key in ("exp_avg", "exp_avg_sq")}
+        optimizer.state[x] = moments | {"step": torch.zeros((), device=DEVICE)}
         state |= {name: x.data} | {f"{name} {key}": m for key, m in optimizer.state[x].items()}
     return state
 
 
-def save_state(out, state, step, log):
-    """Write the state, and metrics.jsonl; a kill leaves the old or the new state."""
-    lines = "".join(json.dumps(line) + "\n" for line in log)
-    data.write_file(out / "metrics.jsonl", lines.encode())
-    about = {"step": str(step), "log": json.dumps(log)}
-    content = safetensors.torch.save(state | {"random": RANDOM.get_rng_state()}, about)
-    data.write_file(out / STATE, content)
-
-
-def load_state(out, state, total):
-    """Put the last saved state back -> steps done, log."""
-    with refusing(out / STATE), safetensors.safe_open(out / STATE, "pt", DEVICE) as saved:
+def load_state(file, state, total):
+    """Put what a file holds into the tensors of a state -> steps done, log."""
+    with refusing(file), safetensors.safe_open(file, "pt", DEVICE) as saved:
         for name, tensor in state.items():
             found = saved.get_tensor(name)
             if found.shape != tensor.shape or not found.isfinite().all():
                 raise ValueError(f"{name} is not of this model")
             tensor.copy_(found)
-        RANDOM.set_rng_state(saved.get_tensor("random").cpu())
-        step, log = int(saved.metadata()["step"]), list(json.loads(saved.metadata()["log"]))
-        if not 0 <= step <= total:
-            raise ValueError(f"step {step} of {total}")
-        return step, log
+        RANDOM.set_rng_state(state["random"])
+        about = saved.metadata()
+        return range(total + 1).index(int(about["step"])), list(json.loads(about["log"]))
 
 
 def stored_settings(directory):
     """What settings.json of a run directory holds; nothing where there is none."""
-    file, stored = Path(directory) / "settings.json", {}
+    file = Path(directory) / "settings.json"
     with refusing(file):
-        if file.exists():
-            stored = {**json.loads(file.read_text("utf-8"))}
-        Settings(**{name: stored[name] for name in DECODING if name in stored})  # refuses odd ones
-    return stored
-
-
-def has_ended(settings):
-    """Whether the run to be resumed has ended; InputError if it had other settings, or never was."""
-    begun, now = stored_settings(settings.out), json.loads(json.dumps(asdict(settings)))
-    if changed := [f"--{k} {begun.get(k)}" for k in now if k != "out" and begun.get(k) != now[k]]:
-        how = "begun with " + ", ".join(changed).replace("_", "-") if begun else "nothing to resume"
-        raise InputError(f"{settings.out}: {how}; give the same, or --overwrite")
-    return Path(settings.out, "metrics.json").exists() and not Path(settings.out, STATE).exists()
+        return {**json.loads(file.read_text("utf-8"))} if file.exists() else {}
 
 
 # --- Commands --------------------------------------------------------------------------------
@@ -515,21 +507,15 @@ def run_training(command, given, resume, overwrite, seeds=0):
     if toy:  # compare makes the attacks itself
         tests = tuple(data.TOY)[1 : 3 if command == "compare" else None]
         given = TOY_SETTINGS | {"eval": tests} | given
-    elif "out" not in given:
-        raise InputError("a run that is not the toy run needs a directory of its own; add --out")
     settings = Settings(**given | ({"loss": "robust"} if command == "compare" else {}))
-    out, stored = Path(settings.out), stored_settings(settings.out)
-    finished = any((out / name).exists() for name in ("metrics.json", "compare.json"))
-    finished = finished and not (out / STATE).exists()
-    own = stored.get("train", "toy-train") == "toy-train" and not stored.get("init") and finished
+    out, old = Path(settings.out), stored_settings(settings.out)
+    ended = (out / "metrics.json").exists() or (out / "compare.json").exists()
+    own = (old.get("train", "toy-train"), old.get("init", "")) == ("toy-train", "") and ended
     with refusing(out):
         used = any(out.glob("[!.]*"))  # a killed run may have left a hidden file
     if used and not (resume or overwrite or (toy and "out" not in given and own)):
-        raise InputError(f"{settings.out}: is in use; add --resume, --overwrite or another --out")
-    if command == "train":
-        train(settings, resume)
-    else:
-        compare(settings, seeds, resume)
+        raise InputError(f"{out}: is in use; add --resume, --overwrite or another --out")
+    train(settings, resume) if command == "train" else compare(settings, seeds, resume)
 
 
 def run_data(command, given, file, output, kind=""):
@@ -547,8 +533,11 @@ def run_data(command, given, file, output, kind=""):
 
 def run_model(command, given, model, files=(), file="", output="", scores="", **asked):
     """evaluate, predict and ask, with the settings of the training unless others are given."""
-    stored = {name: value for name, value in stored_settings(model).items() if name in DECODING}
-    settings = Settings(**{"loss": "default"} | stored | given)
+    stored = stored_settings(model)
+    stored = {"loss": "default"} | {name: stored[name] for name in DECODING if name in stored}
+    with refusing(Path(model) / "settings.json"):
+        settings = Settings(**stored)
+    settings = replace(settings, **given)
     if scores and scores == output:
         raise InputError(f"--scores {scores} is --output; name two files")
     for place in filter(None, (output, scores)):
@@ -557,14 +546,12 @@ def run_model(command, given, model, files=(), file="", output="", scores="", **
     if command == "evaluate":
         score_table(model, tokenizer, read_tests(files), settings)
         return
-    if command == "ask":  # bytes that are no text reach Python as lone surrogates
-        asked = {name: text.encode(errors="replace").decode() for name, text in asked.items()}
+    # Bytes that are no text reach Python as lone surrogates.
+    asked = {name: text.encode(errors="replace").decode() for name, text in asked.items()}
     questions = read_questions(file) if file else [Question("", answers=[], **asked)]
     answers, _, no_answer = predict(model, tokenizer, questions, settings)
     if command == "ask":
         print(answers[""] or NONE)
-        score = f"no-answer score {no_answer['']:.2f}; empty above {settings.threshold:g}"
-        print(score, file=sys.stderr)
         return
     data.write_file(output, answers)
     if scores:
@@ -583,33 +570,32 @@ def main(arguments=None):
         sub = commands.add_parser(name, help=text, description=text)
         for argument in own.split():
             sub.add_argument(argument, **ARGUMENTS[argument])
-        for f in fields(Settings):
-            if settings == "all" or f.name in settings:
-                one = {"type": str if get_args(f.type) else f.type}
-                how = {"nargs": "+"} if f.type is tuple else one
-                how["help"] = f"{comments[f.name]} (default: {f.default})"
-                option = "--" + f.name.replace("_", "-")
-                sub.add_argument(option, default=argparse.SUPPRESS, **how)
+        for f in (f for f in fields(Settings) if settings == "all" or f.name in settings):
+            how = (
+                {"nargs": "+"} if f.type is tuple else {"type": str if get_args(f.type) else f.type}
+            )
+            how |= {
+                "default": argparse.SUPPRESS,
+                "help": f"{comments[f.name]} (default: {f.default})",
+            }
+            sub.add_argument("--" + f.name.replace("_", "-"), **how)
     own = vars(parser.parse_args(arguments))
     command = own.pop("command")
     given = {f.name: own.pop(f.name) for f in fields(Settings) if f.name in own}
-    handler = signal.getsignal(signal.SIGINT)
     run = run_model if "model" in own else run_data if "file" in own else run_training
     try:
         run(command, given, **own)
         sys.stdout.flush()
-    except InputError as error:
+    except (InputError, OSError) as error:
+        if isinstance(error, OSError):  # standard output is a closed pipe or a full device
+            sys.stdout = open(os.devnull, "w")  # where Python may flush it on leaving
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as stop:
         print(f"interrupted {stop}; train and compare go on with --resume", file=sys.stderr)
         sys.exit(130)
-    except OSError as error:  # standard output is a closed pipe or a full device
-        sys.stdout = open(os.devnull, "w")  # where Python may flush it on leaving
-        print(f"error: cannot be written or read ({error})", file=sys.stderr)
-        sys.exit(2)
     finally:
-        signal.signal(signal.SIGINT, handler)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 if __name__ == "__main__":
