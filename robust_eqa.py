@@ -19,7 +19,7 @@ import time
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import safetensors.torch
@@ -275,13 +275,10 @@ def train(settings, resume=False):
     out, began = Path(settings.out), time.monotonic()
     if resume:
         begun, now = stored_settings(out), json.loads(json.dumps(asdict(settings)))
-        changed = [f"--{k} {begun.get(k)}" for k in now if k != "out" and begun.get(k) != now[k]]
+        changed = [name for name in now if name != "out" and begun.get(name) != now[name]]
         if changed:
-            how = (
-                "begun with " + ", ".join(changed).replace("_", "-")
-                if begun
-                else "nothing to resume"
-            )
+            were = ", ".join(f"--{name.replace('_', '-')} {begun.get(name)}" for name in changed)
+            how = f"begun with {were}" if begun else "nothing to resume"
             raise InputError(f"{out}: {how}; give the same, or --overwrite")
         if (out / "metrics.json").exists():  # the last file of a run
             (out / STATE).unlink(missing_ok=True)
@@ -311,16 +308,12 @@ def train(settings, resume=False):
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0, fused=True)
     per_epoch = math.ceil(len(windows) / settings.batch_size)
     total = max(1, round(settings.epochs * per_epoch))
-    first, log, state = 0, [{"threads": torch.get_num_threads()}], training_state(model, optimizer)
-    if resume and (out / STATE).exists():
-        first, log = load_state(out / STATE, state, total)
-    elif RANK == 0:  # remove what an earlier run left, if this one can be written
+    state, first, log = training_state(model, optimizer, total, resume and out / STATE)
+    old = ("metrics.json", "metrics.jsonl", STATE, "model.safetensors") if first == 0 else ()
+    if RANK == 0:  # remove what an earlier run left, if this one can be written
         data.write_file(out / "settings.json", None)
-        for name in ("metrics.json", "metrics.jsonl", STATE, "model.safetensors"):
-            (out / name).unlink(missing_ok=True)
-    if RANK == 0:
-        for file in out.glob(".*.tmp"):
-            file.unlink()
+        for file in [*out.glob(".*.tmp"), *(out / name for name in old)]:
+            file.unlink(missing_ok=True)
         data.write_file(out / "settings.json", asdict(settings))
     size = f"{sum(x.numel() for x in model.parameters()) / 1e6:.1f} M parameters, {DEVICE}"
     counts = f"{len(windows)} windows of {len(questions)} questions, {total} steps"
@@ -362,10 +355,8 @@ def train(settings, resume=False):
         if RANK == 0 and (done % 500 == 0 or done == total or scoring or stops):
             lines = "".join(json.dumps(line) + "\n" for line in log)
             data.write_file(out / "metrics.jsonl", lines.encode())
-            state["random"], about = (
-                RANDOM.get_rng_state(),
-                {"step": str(done), "log": json.dumps(log)},
-            )
+            state["random"] = RANDOM.get_rng_state()
+            about = {"step": str(done), "log": json.dumps(log)}
             data.write_file(out / STATE, safetensors.torch.save(state, about))
         if stops:
             break
@@ -409,27 +400,31 @@ def score_table(model, tokenizer, tests, settings):
 STATE = "state.safetensors"  # of an unfinished run: all that training depends on, in one file
 
 
-def training_state(model, optimizer):
-    """Every tensor that training changes, by name: weights and AdamW's moments, made here."""
-    state = {"random": RANDOM.get_rng_state()}
+def training_state(model, optimizer, total, file):
+    """-> all tensors that training changes, by name, steps done, log; as a file that exists has them.
+
+    They are the weights, AdamW's moments, made here, and the state of the random numbers.
+    """
+    state, first, log = (
+        {"random": RANDOM.get_rng_state()},
+        0,
+        [{"threads": torch.get_num_threads()}],
+    )
     for name, x in model.named_parameters():
         moments = {key: torch.zeros_like(x) for key in ("exp_avg", "exp_avg_sq")}
         optimizer.state[x] = moments | {"step": torch.zeros((), device=DEVICE)}
         state |= {name: x.data} | {f"{name} {key}": m for key, m in optimizer.state[x].items()}
-    return state
-
-
-def load_state(file, state, total):
-    """Put what a file holds into the tensors of a state -> steps done, log."""
-    with refusing(file), safetensors.safe_open(file, "pt", DEVICE) as saved:
-        for name, tensor in state.items():
-            found = saved.get_tensor(name)
-            if found.shape != tensor.shape or not found.isfinite().all():
-                raise ValueError(f"{name} is not of this model")
-            tensor.copy_(found)
-        RANDOM.set_rng_state(state["random"])
-        about = saved.metadata()
-        return range(total + 1).index(int(about["step"])), list(json.loads(about["log"]))
+    if file and file.exists():
+        with refusing(file), safetensors.safe_open(file, "pt", DEVICE) as saved:
+            for name, tensor in state.items():
+                found = saved.get_tensor(name)
+                if found.shape != tensor.shape or not found.isfinite().all():
+                    raise ValueError(f"{name} is not of this model")
+                tensor.copy_(found)
+            RANDOM.set_rng_state(state["random"])
+            first = range(total + 1).index(int(saved.metadata()["step"]))
+            log = list(json.loads(saved.metadata()["log"]))
+    return state, first, log
 
 
 def stored_settings(directory):
@@ -544,15 +539,13 @@ def run_model(command, given, model, files=(), file="", output="", scores="", **
         data.write_file(place, None)  # before the work rather than after it
     model, tokenizer = load_model(model, head_required=True)
     if command == "evaluate":
-        score_table(model, tokenizer, read_tests(files), settings)
-        return
+        return score_table(model, tokenizer, read_tests(files), settings)
     # Bytes that are no text reach Python as lone surrogates.
     asked = {name: text.encode(errors="replace").decode() for name, text in asked.items()}
     questions = read_questions(file) if file else [Question("", answers=[], **asked)]
     answers, _, no_answer = predict(model, tokenizer, questions, settings)
     if command == "ask":
-        print(answers[""] or NONE)
-        return
+        return print(answers[""] or NONE)
     data.write_file(output, answers)
     if scores:
         data.write_file(scores, no_answer)
@@ -571,14 +564,13 @@ def main(arguments=None):
         for argument in own.split():
             sub.add_argument(argument, **ARGUMENTS[argument])
         for f in (f for f in fields(Settings) if settings == "all" or f.name in settings):
-            how = (
-                {"nargs": "+"} if f.type is tuple else {"type": str if get_args(f.type) else f.type}
+            sub.add_argument(
+                "--" + f.name.replace("_", "-"),
+                type=f.type if f.type in (int, float) else str,
+                nargs="+" if f.type is tuple else None,
+                default=argparse.SUPPRESS,
+                help=f"{comments[f.name]} (default: {f.default})",
             )
-            how |= {
-                "default": argparse.SUPPRESS,
-                "help": f"{comments[f.name]} (default: {f.default})",
-            }
-            sub.add_argument("--" + f.name.replace("_", "-"), **how)
     own = vars(parser.parse_args(arguments))
     command = own.pop("command")
     given = {f.name: own.pop(f.name) for f in fields(Settings) if f.name in own}
