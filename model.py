@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from huggingface_hub import snapshot_download
 from safetensors.torch import load_file, save
 from tokenizers import BertWordPieceTokenizer, Tokenizer
+from tokenizers.models import WordPiece
 from torch import nn
 
 from data import InputError, check_fields, write_file
@@ -144,7 +145,7 @@ def new_model(texts, max_length):
     letters = sorted({*trained.normalize("".join(texts))} - {" "})
     listed = SPECIALS["bert"] + ["##" + letter for letter in letters]
     trained.train_from_iterator(texts, 8000, special_tokens=listed, show_progress=False)
-    tokenizer = wordpiece_tokenizer(trained.get_vocab(), True)
+    tokenizer = wordpiece(trained.get_vocab(), True)
     shape = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
     shape |= {"intermediate_size": 256, "type_vocab_size": 3, "max_position_embeddings": max_length}
     shape |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -180,11 +181,7 @@ SPECIALS = {  # pad, unk, cls, sep, mask
 
 
 def checkpoint_name(name):
-    """Our parameter name -> the checkpoint's, without the prefix "bert." or "roberta.".
-
-    >>> checkpoint_name("layers.3.mix.bias")
-    'encoder.layer.3.attention.output.dense.bias'
-    """
+    """Ours -> the checkpoint's: "layers.3.mix.bias" -> "encoder.layer.3.attention.output.dense.bias"."""
     return ".".join(RENAME.get(part, part) for part in name.split("."))
 
 
@@ -241,17 +238,18 @@ def load_model(path_or_id, head_required=False):
 
 def load_tokenizer(directory, config):
     """tokenizer.json, or a WordPiece vocab.txt, cased if it holds a capital letter."""
-    fast = directory / "tokenizer.json"
-    file = fast if fast.exists() else directory / "vocab.txt"
+    file = directory / "tokenizer.json"
+    file = file if file.exists() else directory / "vocab.txt"
     with refusing(file):
-        if file == fast:
+        if file.suffix == ".json":
             tokenizer = Tokenizer.from_file(str(file))
             tokenizer.no_truncation()
             tokenizer.no_padding()
         else:
-            tokens = file.read_text("utf-8").rstrip("\n").split("\n")
-            lowercase = not any(re.match("[A-Z]", token) for token in tokens)
-            tokenizer = wordpiece_tokenizer({t: i for i, t in enumerate(tokens)}, lowercase)
+            vocabulary = WordPiece.read_file(str(file))
+            if missing := {"[UNK]", "[CLS]", "[SEP]"} - vocabulary.keys():
+                raise ValueError(f"the vocabulary lacks {' '.join(sorted(missing))}")
+            tokenizer = wordpiece(vocabulary, not any(re.match("[A-Z]", t) for t in vocabulary))
         pair = tokenizer.encode("a", "b \ua66e")  # a character that no vocabulary has
         most = max(*tokenizer.get_vocab().values(), *pair.ids), max(pair.type_ids)
         if most[0] >= config.vocab_size or most[1] >= config.type_vocab_size:
@@ -259,10 +257,8 @@ def load_tokenizer(directory, config):
     return tokenizer
 
 
-def wordpiece_tokenizer(vocabulary, lowercase):
+def wordpiece(vocabulary, lowercase):
     """BERT's tokenizer from {token: id}: [CLS] question [SEP] context [SEP]."""
-    if not vocabulary.keys() >= {"[UNK]", "[CLS]", "[SEP]"}:
-        raise ValueError("the vocabulary needs [UNK], [CLS] and [SEP]")
     return Tokenizer.from_str(BertWordPieceTokenizer(vocabulary, lowercase=lowercase).to_str())
 
 
@@ -275,10 +271,10 @@ def save_model(model, tokenizer, directory):
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": model.max_length}
     settings["do_lower_case"] = bool((about["normalizer"] or {}).get("lowercase"))
     settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
-    specials = zip(("pad", "unk", "cls", "sep", "mask"), SPECIALS[kind])
-    known = {f"{role}_token": t for role, t in specials if tokenizer.token_to_id(t) is not None}
+    roles = zip(("pad", "unk", "cls", "sep", "mask"), SPECIALS[kind])
+    settings |= {f"{role}_token": t for role, t in roles if tokenizer.token_to_id(t) is not None}
     write_file(directory / "config.json", config)
-    write_file(directory / "tokenizer_config.json", settings | known)
+    write_file(directory / "tokenizer_config.json", settings)
     write_file(directory / "tokenizer.json", about)
     if about["model"]["type"] == "WordPiece":
         tokens = sorted(about["model"]["vocab"], key=about["model"]["vocab"].get)

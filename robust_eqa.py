@@ -19,7 +19,7 @@ import time
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import safetensors.torch
@@ -132,24 +132,22 @@ def predict(model, tokenizer, questions, settings):
     An answer is the best span, or empty where the no-answer score exceeds the threshold.
     """
     model, spans, no_answer = model.to(DEVICE).eval(), {}, {}
-    bar = tqdm(total=len(questions), desc="predict", unit=" questions", disable=None, leave=False)
-    for k in range(0, len(questions), 500):  # in parts, so that memory does not grow with them
-        windows = windows_of(part := questions[k : k + 500], model, tokenizer, settings)
-        found = np.zeros((4, len(windows)))  # best score, null score, start, end
-        lengths = np.array([len(window) for window in windows])
+    shape = min(settings.max_length, model.max_length), settings.stride
+    for k in tqdm(range(0, len(questions), 500), "predict", disable=None, leave=False):
+        part = questions[k : k + 500]  # so that memory does not grow with the questions
+        windows = make_windows(part, tokenizer, *shape, model.config.question_overlap)
+        lengths, found = np.array([len(window) for window in windows]), np.zeros((len(windows), 4))
         for indices in length_bucketed(lengths, 32, np.random.default_rng(0)):
             batch = collate([windows[i] for i in indices], DEVICE, STEP)
             start, end = logits_of(model, batch)
-            best = best_spans(start, end, batch.context_mask, settings.max_answer_length)
-            rows = torch.stack([best[0], start[:, 0] + end[:, 0], *best[1:]])
-            found[:, indices] = rows.cpu().numpy()
-        for _, group in itertools.groupby(windows, lambda window: window.question_index):
-            group = list(group)
-            (scores, nulls, starts, ends), found = np.split(found, [len(group)], axis=1)
-            nulls = nulls if settings.loss == "default" else None
-            i, no_answer[key := group[0].question.id] = decide(scores, nulls)
-            spans[key] = group[i].text(int(starts[i]), int(ends[i])) if scores[i] > NO_SPAN else ""
-        bar.update(len(part))
+            score, *span = best_spans(start, end, batch.context_mask, settings.max_answer_length)
+            found[indices] = torch.stack([score, start[:, 0] + end[:, 0], *span], 1).cpu().numpy()
+        for _, pairs in itertools.groupby(zip(windows, found), lambda pair: pair[0].question_index):
+            own, rows = zip(*pairs)  # the windows of one question
+            scores, nulls, starts, ends = np.transpose(rows)
+            i, score = decide(scores, nulls if settings.loss == "default" else None)
+            text = own[i].text(int(starts[i]), int(ends[i])) if scores[i] > NO_SPAN else ""
+            spans[own[i].question.id], no_answer[own[i].question.id] = text, score
     answers = {k: "" if no_answer[k] > settings.threshold else text for k, text in spans.items()}
     return answers, spans, no_answer
 
@@ -191,10 +189,9 @@ def squad_scores(questions, predictions, no_answer_scores=None, threshold=1.0):
     raw = {}
     for q in questions:  # of several golds the one that fits best; "" is that of an unanswerable
         golds = [a.text for a in q.answers if normalize_answer(a.text)] or [""]
-        pairs = [(predictions[q.id], gold) for gold in golds]
-        raw[q.id] = tuple(max(itertools.starmap(f, pairs)) for f in (exact_match, token_f1))
+        raw[q.id] = [max(f(predictions[q.id], g) for g in golds) for f in (exact_match, token_f1)]
     blanked = {key for key, score in (no_answer_scores or {}).items() if score > threshold}
-    final = {k: (float(not answerable[k]),) * 2 if k in blanked else raw[k] for k in raw}
+    final = {k: [float(not answerable[k])] * 2 if k in blanked else raw[k] for k in raw}
     result = {}
     for prefix, group in (("", (True, False)), ("HasAns_", (True,)), ("NoAns_", (False,))):
         chosen = [final[key] for key in final if answerable[key] in group]
@@ -255,17 +252,10 @@ TOY_SETTINGS |= {"max_length": 128, "stride": 32, "max_answer_length": 16}
 
 def logits_of(model, batch):  # -> start and end logits (B, T)
     """In bfloat16 where the processor has its products and the model is wide enough to gain."""
-    fast = (DEVICE == "cuda" or AMX or AVX) and getattr(
-        model, "module", model
-    ).config.hidden_size >= 256
+    wide = getattr(model, "module", model).config.hidden_size >= 256
+    fast = wide and (DEVICE == "cuda" or AMX or AVX)
     with torch.autocast(DEVICE, torch.bfloat16, enabled=fast):
         return model(batch.input_ids, batch.segment_ids, batch.mask)
-
-
-def windows_of(questions, model, tokenizer, settings):
-    """make_windows as the settings want it, as far as the model's positions go."""
-    shape = min(settings.max_length, model.max_length), settings.stride
-    return make_windows(questions, tokenizer, *shape, model.config.question_overlap)
 
 
 def read_tests(names):
@@ -285,9 +275,17 @@ def train(settings, resume=False):
     Under torchrun each process takes its share of every batch, and the first one writes.
     """
     out, began = Path(settings.out), time.monotonic()
-    if resume and has_ended(settings):
-        print(f"{out}: this run has ended", file=sys.stderr)
-        return load_model(out, head_required=True)
+    if resume:
+        begun, now = stored_settings(out), json.loads(json.dumps(asdict(settings)))
+        changed = [name for name in now if name != "out" and begun.get(name) != now[name]]
+        if changed:
+            were = ", ".join(f"--{name.replace('_', '-')} {begun.get(name)}" for name in changed)
+            how = f"begun with {were}" if begun else "nothing to resume"
+            raise InputError(f"{out}: {how}; give the same, or --overwrite")
+        if (out / "metrics.json").exists():  # the last file of a run
+            (out / STATE).unlink(missing_ok=True)
+            print(f"{out}: this run has ended", file=sys.stderr)
+            return load_model(out, head_required=True)
     if WORLD > 1:
         torch.distributed.init_process_group("nccl" if DEVICE == "cuda" else "gloo")
     tests, questions = read_tests(settings.eval), read_questions(settings.train)
@@ -300,7 +298,8 @@ def train(settings, resume=False):
     else:
         texts = {text for q in questions for text in (q.question, q.context)}
         model, tokenizer = new_model(sorted(texts), settings.max_length)
-    windows = windows_of(questions, model.to(DEVICE), tokenizer, settings)
+    shape = min(settings.max_length, model.max_length), settings.stride
+    windows = make_windows(questions, tokenizer, *shape, model.to(DEVICE).config.question_overlap)
     lost = dict.fromkeys(w.question.id for w in windows if (w.golds < 0).any())
     if lost:  # all-zero labels would teach that such a question has no answer
         print(f"{data.some_ids(lost)} have a gold that no token holds; left out", file=sys.stderr)
@@ -311,28 +310,19 @@ def train(settings, resume=False):
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0, fused=True)
     per_epoch = math.ceil(len(windows) / settings.batch_size)
     total = max(1, round(settings.epochs * per_epoch))
-    first, log = 0, [{"threads": torch.get_num_threads()}]
-    state = training_state(model, optimizer)
-    if resume and (out / STATE).exists():
-        first, log = load_state(out, state, total)
-    old = (STATE, "model.safetensors", "metrics.json", "metrics.jsonl") if first == 0 else ()
+    state, first, log = training_state(model, optimizer, total, resume and out / STATE)
+    old = ("metrics.json", "metrics.jsonl", STATE, "model.safetensors") if first == 0 else ()
     if RANK == 0:  # remove what an earlier run left, if this one can be written
         data.write_file(out / "settings.json", None)
         for file in [*out.glob(".*.tmp"), *(out / name for name in old)]:
             file.unlink(missing_ok=True)
         data.write_file(out / "settings.json", asdict(settings))
-    size = f"{sum(tensor.numel() for tensor in model.parameters()) / 1e6:.1f} M parameters"
+    size = f"{sum(x.numel() for x in model.parameters()) / 1e6:.1f} M parameters, {DEVICE}"
     counts = f"{len(windows)} windows of {len(questions)} questions, {total} steps"
-    print(f"{counts}, {size}, {DEVICE}", file=sys.stderr)
+    print(f"{counts}, {size}", file=sys.stderr)
     network = DistributedDataParallel(model) if WORLD > 1 else model
-    done, stops = first, []
-
-    def interrupt(*_):  # Ctrl-C takes effect between two steps, and at once in the last evaluation
-        stops.append(True)
-        if done == total:
-            raise KeyboardInterrupt(f"at step {done} of {total}")
-
-    handler = signal.signal(signal.SIGINT, interrupt)
+    done, stops = first, []  # Ctrl-C takes effect between two steps
+    handler = signal.signal(signal.SIGINT, lambda *_: stops.append(True))
     how = {"unit": " steps", "disable": RANK > 0 or None}
     for step in (bar := tqdm(range(first, total), "train", total, initial=first, **how)):
         epoch, k = divmod(step, per_epoch)
@@ -363,24 +353,31 @@ def train(settings, resume=False):
             bar.set_postfix(loss=f"{loss.item():.3f}")
         if (logged or stops) and not math.isfinite(loss.item() + norm.item()):
             raise InputError(f"step {done}: the loss is not finite any more; try a lower --lr")
-        for name in tests if scoring and RANK == 0 else ():
-            spans, no_answer = predict(model, tokenizer, tests[name], settings)[1:]
-            scores = squad_scores(tests[name], spans, no_answer, settings.threshold)
-            log.append({"step": done, "eval": name} | scores)
+        if scoring and RANK == 0:
+            scores, _ = score_table(model, tokenizer, tests, settings)
+            log += [{"step": done, "eval": name} | scores[name] for name in scores]
         if RANK == 0 and (done % 500 == 0 or done == total or scoring or stops):
-            save_state(out, state, done, log)
+            lines = "".join(json.dumps(line) + "\n" for line in log)
+            data.write_file(out / "metrics.jsonl", lines.encode())
+            state["random"] = RANDOM.get_rng_state()
+            about = {"step": str(done), "log": json.dumps(log)}
+            data.write_file(out / STATE, safetensors.torch.save(state, about))
         if stops:
-            raise KeyboardInterrupt(f"at step {done} of {total}")
+            break
+    signal.signal(signal.SIGINT, handler)
+    if stops:
+        raise KeyboardInterrupt(f"at step {done} of {total}")
     if WORLD > 1:
         torch.distributed.destroy_process_group()
     if RANK > 0:
-        signal.signal(signal.SIGINT, handler)
         return model, tokenizer
     save_model(model, tokenizer, out)
-    scores, answers = score_table(model, tokenizer, tests, settings)
+    try:
+        scores, answers = score_table(model, tokenizer, tests, settings)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"at step {done} of {total}") from None
     data.write_file(out / "metrics.json", scores)
     (out / STATE).unlink()
-    signal.signal(signal.SIGINT, handler)
     for name, test in list(tests.items())[:1]:
         found = answers[name]
         wrong = [q for q in test if not squad_scores([q], {q.id: found[q.id]})["exact"]]
@@ -407,57 +404,38 @@ def score_table(model, tokenizer, tests, settings):
 STATE = "state.safetensors"  # of an unfinished run: all that training depends on, in one file
 
 
-def training_state(model, optimizer):
-    """Every tensor that training changes, by name: weights and AdamW's moments, made here."""
-    state = {}
+def training_state(model, optimizer, total, file):
+    """-> all tensors that training changes, by name, steps done, log; as a file that exists has them.
+
+    They are the weights, AdamW's moments, made here, and the state of the random numbers.
+    """
+    state, first, log = (
+        {"random": RANDOM.get_rng_state()},
+        0,
+        [{"threads": torch.get_num_threads()}],
+    )
     for name, x in model.named_parameters():
-        optimizer.state[x] = {"step": torch.zeros((), device=DEVICE)}
-        optimizer.state[x] |= {key: torch.zeros_like(x) for key in ("exp_avg", "exp_avg_sq")}
+        moments = {key: torch.zeros_like(x) for key in ("exp_avg", "exp_avg_sq")}
+        optimizer.state[x] = moments | {"step": torch.zeros((), device=DEVICE)}
         state |= {name: x.data} | {f"{name} {key}": m for key, m in optimizer.state[x].items()}
-    return state
-
-
-def save_state(out, state, step, log):
-    """Write the state, and metrics.jsonl; a kill leaves the old or the new state."""
-    lines = "".join(json.dumps(line) + "\n" for line in log)
-    data.write_file(out / "metrics.jsonl", lines.encode())
-    about = {"step": str(step), "log": json.dumps(log)}
-    content = safetensors.torch.save(state | {"random": RANDOM.get_rng_state()}, about)
-    data.write_file(out / STATE, content)
-
-
-def load_state(out, state, total):
-    """Put the last saved state back -> steps done, log."""
-    with refusing(out / STATE), safetensors.safe_open(out / STATE, "pt", DEVICE) as saved:
-        for name, tensor in state.items():
-            found = saved.get_tensor(name)
-            if found.shape != tensor.shape or not found.isfinite().all():
-                raise ValueError(f"{name} is not of this model")
-            tensor.copy_(found)
-        RANDOM.set_rng_state(saved.get_tensor("random").cpu())
-        step, log = int(saved.metadata()["step"]), list(json.loads(saved.metadata()["log"]))
-        if not 0 <= step <= total:
-            raise ValueError(f"step {step} of {total}")
-        return step, log
+    if file and file.exists():
+        with refusing(file), safetensors.safe_open(file, "pt", DEVICE) as saved:
+            for name, tensor in state.items():
+                found = saved.get_tensor(name)
+                if found.shape != tensor.shape or not found.isfinite().all():
+                    raise ValueError(f"{name} is not of this model")
+                tensor.copy_(found)
+            RANDOM.set_rng_state(state["random"])
+            first = range(total + 1).index(int(saved.metadata()["step"]))
+            log = list(json.loads(saved.metadata()["log"]))
+    return state, first, log
 
 
 def stored_settings(directory):
     """What settings.json of a run directory holds; nothing where there is none."""
-    file, stored = Path(directory) / "settings.json", {}
+    file = Path(directory) / "settings.json"
     with refusing(file):
-        if file.exists():
-            stored = {**json.loads(file.read_text("utf-8"))}
-        Settings(**{name: stored[name] for name in DECODING if name in stored})  # refuses odd ones
-    return stored
-
-
-def has_ended(settings):
-    """Whether the run to be resumed has ended; InputError if it had other settings, or never was."""
-    begun, now = stored_settings(settings.out), json.loads(json.dumps(asdict(settings)))
-    if changed := [f"--{k} {begun.get(k)}" for k in now if k != "out" and begun.get(k) != now[k]]:
-        how = "begun with " + ", ".join(changed).replace("_", "-") if begun else "nothing to resume"
-        raise InputError(f"{settings.out}: {how}; give the same, or --overwrite")
-    return Path(settings.out, "metrics.json").exists() and not Path(settings.out, STATE).exists()
+        return {**json.loads(file.read_text("utf-8"))} if file.exists() else {}
 
 
 # --- Commands --------------------------------------------------------------------------------
@@ -528,21 +506,15 @@ def run_training(command, given, resume, overwrite, seeds=0):
     if toy:  # compare makes the attacks itself
         tests = tuple(data.TOY)[1 : 3 if command == "compare" else None]
         given = TOY_SETTINGS | {"eval": tests} | given
-    elif "out" not in given:
-        raise InputError("a run that is not the toy run needs a directory of its own; add --out")
     settings = Settings(**given | ({"loss": "robust"} if command == "compare" else {}))
-    out, stored = Path(settings.out), stored_settings(settings.out)
-    finished = any((out / name).exists() for name in ("metrics.json", "compare.json"))
-    finished = finished and not (out / STATE).exists()
-    own = stored.get("train", "toy-train") == "toy-train" and not stored.get("init") and finished
+    out, old = Path(settings.out), stored_settings(settings.out)
+    ended = (out / "metrics.json").exists() or (out / "compare.json").exists()
+    own = (old.get("train", "toy-train"), old.get("init", "")) == ("toy-train", "") and ended
     with refusing(out):
         used = any(out.glob("[!.]*"))  # a killed run may have left a hidden file
     if used and not (resume or overwrite or (toy and "out" not in given and own)):
-        raise InputError(f"{settings.out}: is in use; add --resume, --overwrite or another --out")
-    if command == "train":
-        train(settings, resume)
-    else:
-        compare(settings, seeds, resume)
+        raise InputError(f"{out}: is in use; add --resume, --overwrite or another --out")
+    train(settings, resume) if command == "train" else compare(settings, seeds, resume)
 
 
 def run_data(command, given, file, output, kind=""):
@@ -560,25 +532,24 @@ def run_data(command, given, file, output, kind=""):
 
 def run_model(command, given, model, files=(), file="", output="", scores="", **asked):
     """evaluate, predict and ask, with the settings of the training unless others are given."""
-    stored = {name: value for name, value in stored_settings(model).items() if name in DECODING}
-    settings = Settings(**{"loss": "default"} | stored | given)
+    stored = stored_settings(model)
+    stored = {"loss": "default"} | {name: stored[name] for name in DECODING if name in stored}
+    with refusing(Path(model) / "settings.json"):
+        settings = Settings(**stored)
+    settings = replace(settings, **given)
     if scores and scores == output:
         raise InputError(f"--scores {scores} is --output; name two files")
     for place in filter(None, (output, scores)):
         data.write_file(place, None)  # before the work rather than after it
     model, tokenizer = load_model(model, head_required=True)
     if command == "evaluate":
-        score_table(model, tokenizer, read_tests(files), settings)
-        return
-    if command == "ask":  # bytes that are no text reach Python as lone surrogates
-        asked = {name: text.encode(errors="replace").decode() for name, text in asked.items()}
+        return score_table(model, tokenizer, read_tests(files), settings)
+    # Bytes that are no text reach Python as lone surrogates.
+    asked = {name: text.encode(errors="replace").decode() for name, text in asked.items()}
     questions = read_questions(file) if file else [Question("", answers=[], **asked)]
     answers, _, no_answer = predict(model, tokenizer, questions, settings)
     if command == "ask":
-        print(answers[""] or NONE)
-        score = f"no-answer score {no_answer['']:.2f}; empty above {settings.threshold:g}"
-        print(score, file=sys.stderr)
-        return
+        return print(answers[""] or NONE)
     data.write_file(output, answers)
     if scores:
         data.write_file(scores, no_answer)
@@ -596,33 +567,31 @@ def main(arguments=None):
         sub = commands.add_parser(name, help=text, description=text)
         for argument in own.split():
             sub.add_argument(argument, **ARGUMENTS[argument])
-        for f in fields(Settings):
-            if settings == "all" or f.name in settings:
-                one = {"type": str if get_args(f.type) else f.type}
-                how = {"nargs": "+"} if f.type is tuple else one
-                how["help"] = f"{comments[f.name]} (default: {f.default})"
-                option = "--" + f.name.replace("_", "-")
-                sub.add_argument(option, default=argparse.SUPPRESS, **how)
+        for f in (f for f in fields(Settings) if settings == "all" or f.name in settings):
+            sub.add_argument(
+                "--" + f.name.replace("_", "-"),
+                type=f.type if f.type in (int, float) else str,
+                nargs="+" if f.type is tuple else None,
+                default=argparse.SUPPRESS,
+                help=f"{comments[f.name]} (default: {f.default})",
+            )
     own = vars(parser.parse_args(arguments))
     command = own.pop("command")
     given = {f.name: own.pop(f.name) for f in fields(Settings) if f.name in own}
-    handler = signal.getsignal(signal.SIGINT)
     run = run_model if "model" in own else run_data if "file" in own else run_training
     try:
         run(command, given, **own)
         sys.stdout.flush()
-    except InputError as error:
+    except (InputError, OSError) as error:
+        if isinstance(error, OSError):  # standard output is a closed pipe or a full device
+            sys.stdout = open(os.devnull, "w")  # where Python may flush it on leaving
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as stop:
         print(f"interrupted {stop}; train and compare go on with --resume", file=sys.stderr)
         sys.exit(130)
-    except OSError as error:  # standard output is a closed pipe or a full device
-        sys.stdout = open(os.devnull, "w")  # where Python may flush it on leaving
-        print(f"error: cannot be written or read ({error})", file=sys.stderr)
-        sys.exit(2)
     finally:
-        signal.signal(signal.SIGINT, handler)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 if __name__ == "__main__":
