@@ -17,21 +17,20 @@ import random
 import re
 import sys
 import urllib.request
-import zlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, fields, replace
 from http.client import HTTPException
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, get_args
 
 import numpy as np
 import torch
+from huggingface_hub.constants import HF_ASSETS_CACHE
 from tokenizers import Tokenizer
 
 # --- Questions -------------------------------------------------------------------------------
 UNLOCATED = -1  # Answer.start of an answer whose text cannot be found in the context
-MALFORMED = ValueError, LookupError, TypeError, AttributeError, RecursionError  # from odd content
 
 
 class InputError(ValueError):
@@ -72,83 +71,68 @@ class Question:
 def read_questions(path_or_name):
     """Read SQuAD JSON, the Hub's flat JSON or JSON Lines, gzipped or not, or a name's data.
 
-    Names are those of DATASETS and TOY. What is odd but usable is said on stderr.
+    Names are those of DATASETS and TOY. Ids of questions with an unlocated answer go to stderr.
     """
     if path_or_name in TOY:
         return toy_corpus(*TOY[path_or_name])
-    path, place, questions, moved = Path(path_or_name), "the file", {}, 0
+    path, place, articles, questions, at = Path(path_or_name), "the file", [], {}, 0
     if path_or_name in DATASETS and not path.exists():
         path = fetch(path_or_name)
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
-        try:
-            top = json.loads(text)
-        except json.JSONDecodeError as error:
-            if error.msg != "Extra data":
-                raise
-            top = []
-            for n, line in enumerate(text.split("\n")):  # JSON Lines
-                place = f"line {n + 1}"
-                top += [json.loads(line)] if line.strip() else []
-        articles = top.get("data", [top]) if isinstance(top, dict) else top
-        for a, article in enumerate(articles):
+        while (at := re.compile(r"\s*").match(text, at).end()) < len(text):  # JSON, or many lines
+            value, at = json.JSONDecoder().raw_decode(text, at)
+            value = value.get("data", value) if isinstance(value, dict) else value
+            articles += value if isinstance(value, list) else [value]
+        for a, article in enumerate(articles):  # a flat row is its own paragraph and question
             place = f"data[{a}]"
-            nested = "paragraphs" in article  # else it is a row that holds everything
-            for p, paragraph in enumerate(article["paragraphs"] if nested else [article]):
-                place = f"data[{a}].paragraphs[{p}]" if nested else place
-                for q, row in enumerate(paragraph["qas"] if nested else [article]):
-                    place = f"data[{a}].paragraphs[{p}].qas[{q}]" if nested else place
-                    question, moves = _question(row, paragraph["context"], article.get("title"))
+            for p, paragraph in enumerate(article.get("paragraphs", [article])):
+                place = f"data[{a}], paragraph {p}"
+                for q, row in enumerate(paragraph.get("qas", [paragraph])):
+                    place = f"data[{a}], paragraph {p}, question {q}"
+                    question = _question(row, paragraph["context"], article.get("title"))
                     if question.id in questions:
                         raise ValueError(f"the id {question.id!r} occurs twice")
                     questions[question.id] = question
-                    moved += moves
         if not questions:
             raise ValueError("it holds no questions")
-    except (OSError, EOFError, zlib.error, *MALFORMED) as error:
+    except Exception as error:  # odd content makes errors of many kinds
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         advice = "see Formats in README.md, or give a name from there"
         raise InputError(f"{path}: {place} cannot be read ({reason}); {advice}") from None
     lost = [q.id for q in questions.values() if any(a.start == UNLOCATED for a in q.answers)]
-    if moved:
-        print(f"{path}: {moved} answers were found elsewhere than at their offset", file=sys.stderr)
     if lost:
         print(f"{path}: {some_ids(lost)} have an answer not in the context", file=sys.stderr)
-    for q in questions.values():
-        if (q.context, q.question) == ("Text", "Question"):  # in a file of ACE-whQA
-            print(f"{path}: question {q.id!r} looks like column headers; kept", file=sys.stderr)
     return list(questions.values())
 
 
 def _question(row, context, title):
-    """A row of a file -> Question, and how many of its answers were not at their offset.
+    """A row of a file -> Question.
 
-    Such an answer is placed where its text occurs if that is one place, else it is UNLOCATED.
+    An answer not at its offset is placed where its text occurs if that is one place, else nowhere.
     """
-    key = str(row["id"]) if type(row["id"]) is int else row["id"]
-    impossible, fields = row.get("is_impossible"), {"context": context, "question": row["question"]}
-    answers = row.get("answers", []) if impossible else row["answers"]
-    if isinstance(answers, dict):  # the Hub's object of lists
-        pairs = list(zip(answers["text"], answers["answer_start"], strict=True))
+    impossible, key = row.get("is_impossible"), row["id"]
+    golds = row.get("answers", []) if impossible else row["answers"]
+    if isinstance(golds, dict):  # the Hub's object of lists
+        pairs = list(zip(golds["text"], golds["answer_start"], strict=True))
     else:
-        pairs = [(answer["text"], answer["answer_start"]) for answer in answers]
-    fields |= {"id": key} | {f"answers[{k}].text": text for k, (text, _) in enumerate(pairs)}
-    for field, value in fields.items():
-        if not isinstance(value, str) or not value.strip() or re.search("[\ud800-\udfff]", value):
-            raise ValueError(f"{field} {value!a:.40} is empty, no text or broken Unicode")
+        pairs = [(gold["text"], gold["answer_start"]) for gold in golds]
     if pairs and impossible:
         raise ValueError("it is impossible but has answers")
-    golds, moves = [], 0
+    texts = {"id": str(key) if type(key) is int else key, "context": context}
+    texts |= {"question": row["question"]} | {f"answer {k}": pairs[k][0] for k in range(len(pairs))}
+    for field, value in texts.items():
+        if not isinstance(value, str) or not value.strip() or re.search("[\ud800-\udfff]", value):
+            raise ValueError(f"{field} {value!a:.40} is empty, no text or broken Unicode")
+    answers = []
     for text, start in pairs:
-        if not re.fullmatch(r"-?\d+", str(start)):
-            raise ValueError(f"answer_start {start!a:.40} is no whole number")
-        if int(start) < 0 or not context.startswith(text, int(start)):
+        start = int(str(start))  # a number or its digits, no fraction
+        if start < 0 or not context.startswith(text, start):
             start = context.find(text)
             start = start if start == context.rfind(text) else UNLOCATED
-            moves += start != UNLOCATED
-        golds.append(Answer(text, int(start)))
-    return Question(key, row["question"], context, golds, str(title or "")), moves
+        answers.append(Answer(text, start))
+    return Question(texts["id"], row["question"], context, answers, str(title or ""))
 
 
 def some_ids(ids):
@@ -159,15 +143,15 @@ def some_ids(ids):
 def write_questions(questions, path):
     """Write questions as SQuAD v2.0 JSON, in their order, gzipped if the name ends in .gz."""
     data = []
-    for (title, context), group in groupby(questions, lambda q: (q.title, q.context)):
-        if not data or data[-1]["title"] != title:
-            data.append({"title": title, "paragraphs": []})
-        qas = []
-        for q in group:
-            golds = [{"text": a.text, "answer_start": a.start} for a in q.answers]
-            row = {"id": q.id, "question": q.question, "answers": golds, "is_impossible": not golds}
-            qas.append(row)
-        data[-1]["paragraphs"].append({"context": context, "qas": qas})
+    for title, article in groupby(questions, lambda q: q.title):
+        data.append({"title": title, "paragraphs": []})
+        for context, group in groupby(article, lambda q: q.context):
+            qas = []
+            for q in group:
+                golds = [{"text": a.text, "answer_start": a.start} for a in q.answers]
+                about = {"id": q.id, "question": q.question, "is_impossible": not golds}
+                qas.append(about | {"answers": golds})
+            data[-1]["paragraphs"].append({"context": context, "qas": qas})
     content = json.dumps({"version": "v2.0", "data": data}).encode()
     write_file(path, gzip.compress(content, mtime=0) if str(path).endswith(".gz") else content)
 
@@ -217,9 +201,7 @@ DATASETS = {  # name: address, the first 16 digits of its SHA-256 where that is 
 def fetch(name):
     """Path of a dataset of DATASETS in the cache folder, fetched and checked the first time."""
     address, checksum = DATASETS[name]
-    home = {"darwin": "~/Library/Caches", "win32": os.environ.get("LOCALAPPDATA", "~")}
-    cache = os.environ.get("XDG_CACHE_HOME") or home.get(sys.platform, "~/.cache")
-    cache = os.environ.get("EQA_CACHE") or os.path.join(cache, "robust-eqa")
+    cache = os.environ.get("EQA_CACHE") or os.path.join(HF_ASSETS_CACHE, "robust-eqa")
     path = Path(cache).expanduser() / f"{name}.json"
     if not path.exists():
         try:
@@ -240,18 +222,21 @@ ANSWER, ELSEWHERE, NO_ANSWER = range(3)  # labels: a gold inside, golds elsewher
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A question and a part of its context; tokens are (2, n), token ids and segment ids."""
+    """A question and a part of its context; a column is a token's id, segment, start, end offset.
+
+    Outside the context both offsets are 0.
+    """
 
     question_index: int
     question: Question
-    parts: tuple  # the tokens of [CLS] question [SEP], those of start..stop-1, those of [SEP]
-    context_offsets: np.ndarray  # (stop - start, 2)
+    parts: tuple  # columns of [CLS] question [SEP], of context tokens start..stop-1, of [SEP]
     golds: np.ndarray  # (k, 2) context tokens of every gold, inclusive, -1 where it has none
     start: int
     stop: int
-    tokens = property(lambda self: np.hstack(self.parts))
-    input_ids = property(lambda self: self.tokens[0].tolist())
-    segment_ids = property(lambda self: self.tokens[1].tolist())
+    columns = property(lambda self: np.hstack(self.parts))  # (4, n)
+    input_ids = property(lambda self: self.columns[0].tolist())
+    segment_ids = property(lambda self: self.columns[1].tolist())
+    offsets = property(lambda self: list(zip(*self.columns[2:].tolist())))
     answer_spans = property(lambda self: [tuple(x) for x in self.spans(self.golds).tolist()])
     label = property(lambda self: window_label(self.golds, self.start, self.stop)[1])
 
@@ -264,13 +249,6 @@ class Window:
         first = self.parts[0].shape[1]
         return slice(first, first + self.stop - self.start)
 
-    @property
-    def offsets(self):
-        """One (start, end) per position, (0, 0) outside the context."""
-        pairs = np.zeros((len(self), 2), int)
-        pairs[self.context_slice] = self.context_offsets
-        return [tuple(pair) for pair in pairs.tolist()]
-
     def spans(self, golds):
         """(k, 2) context tokens of golds -> (j, 2) inclusive positions of those inside."""
         inside, _ = window_label(golds, self.start, self.stop)
@@ -278,8 +256,8 @@ class Window:
 
     def text(self, start, end):
         """The text of context positions start..end, inclusive."""
-        offsets, first = self.context_offsets, self.context_slice.start
-        return self.question.context[offsets[start - first, 0] : offsets[end - first, 1]].strip()
+        _, _, starts, ends = self.columns
+        return self.question.context[starts[start] : ends[end]].strip()
 
 
 class Batch(NamedTuple):
@@ -295,13 +273,13 @@ class Batch(NamedTuple):
     end_positions: torch.Tensor  # (B,) int64
 
 
-def collate(windows, device="cpu", multiple=1):
-    """[Window] -> Batch, T a multiple of `multiple`; the loop runs over windows, not tokens."""
-    shape = 2, len(windows), -(-max(map(len, windows)) // multiple) * multiple
+def collate(windows, device="cpu"):
+    """[Window] -> Batch; the loop runs over windows, not tokens."""
+    shape = 2, len(windows), max(map(len, windows))
     tokens, masks, labels = np.zeros(shape, int), np.zeros(shape, bool), np.zeros(shape, np.float32)
     positions = np.zeros(shape[:2], int)
     for b, window in enumerate(windows):
-        tokens[:, b, : len(window)] = window.tokens
+        tokens[:, b, : len(window)] = window.columns[:2]
         masks[0, b, : len(window)] = masks[1, b, window.context_slice] = True
         spans, first = window.spans(window.golds), window.spans(window.golds[:1])
         labels[0, b, spans[:, 0]] = labels[1, b, spans[:, 1]] = 1
@@ -359,38 +337,35 @@ def make_windows(questions, tokenizer, max_length=384, stride=128, mark_overlap=
         tokenizer = Tokenizer.from_str(tokenizer.to_str())
         tokenizer.no_truncation()
         tokenizer.no_padding()
-    pair = tokenizer.encode("a", "b")
-    owners = [-1 if owner is None else owner for owner in pair.sequence_ids]
-    if [owner for owner, _ in groupby(owners)] != [-1, 0, -1, 1, -1]:
+    owners = tokenizer.encode("a", "b").sequence_ids  # of [CLS] a [SEP] b [SEP]
+    if [owner for owner, _ in groupby(owners)] != [None, 0, None, 1, None]:
         wrong = "the tokenizer does not put special tokens around question and context"
         raise InputError(f"{wrong}; give its tokenizer.json a post-processor for pairs")
-    layout = np.array([pair.ids, pair.type_ids], np.int32)  # [CLS] a [SEP] b [SEP]
-    cuts = np.flatnonzero(np.diff(owners)) + 1
-    cls, (_, (asked, *_)), separator, (_, (told, *_)), after = np.split(layout, cuts, axis=1)
-    contexts = dict.fromkeys(q.context for q in questions)  # about seven questions share one
-    texts = list(contexts)
-    for k in range(0, len(texts), 1000):  # in parts: an Encoding takes about 150 bytes a token
-        part = tokenizer.encode_batch(texts[k : k + 1000], add_special_tokens=False)
-        for text, encoding in zip(texts[k:], part):
-            tokens = np.array([encoding.ids, [told] * len(encoding)], np.int32)
-            contexts[text] = tokens, np.array(encoding.offsets, np.int32).reshape(-1, 2)
-    encoded = tokenizer.encode_batch_fast([q.question for q in questions], add_special_tokens=False)
-    windows = []
-    for index, (question, encoding) in enumerate(zip(questions, encoded)):
-        tokens = np.array([encoding.ids, [asked] * len(encoding)], np.int32)
-        before, (context, offsets) = np.hstack([cls, tokens, separator]), contexts[question.context]
-        room = max_length - before.shape[1] - after.shape[1]
+    last = owners[::-1].index(1)  # how many special tokens end a pair
+    first = owners.count(None) - last
+
+    def columns(pairs):
+        for k in range(0, len(pairs), 1000):  # in parts: an Encoding takes about 150 bytes a token
+            for e in tokenizer.encode_batch(pairs[k : k + 1000]):
+                yield np.array([e.ids, e.type_ids, *zip(*e.offsets)], np.int32)
+
+    contexts = list(dict.fromkeys(q.context for q in questions))  # about seven questions share one
+    contexts = dict(zip(contexts, columns([("", context) for context in contexts])))
+    asked, windows = columns([(question.question, "") for question in questions]), []
+    for index, (question, before) in enumerate(zip(questions, asked)):
+        before = before[:, :-last] * [[1], [1], [0], [0]]  # no offsets
+        context, after = np.split(contexts[question.context][:, first:], [-last], axis=1)
+        room = max_length - before.shape[1] - last
         if room <= stride:
             advice = f"shorten it, or change max_length {max_length} or stride {stride}"
             raise InputError(f"question {question.id!r} fills the window; {advice}")
         if mark_overlap:
-            segments = np.where(np.isin(context[0], encoding.ids), 2, context[1])
-            context = np.stack([context[0], segments])
-        golds = token_spans(offsets, question.answers)
+            context = context.copy()
+            context[1, np.isin(context[0], before[0])] = 2
+        golds = token_spans(context[2:].T, question.answers)
         for start, stop in window_bounds(context.shape[1], room, stride):
             parts = before, context[:, start:stop], after
-            where = offsets[start:stop], golds, start, stop
-            windows.append(Window(index, question, parts, *where))
+            windows.append(Window(index, question, parts, golds, start, stop))
     return windows
 
 
@@ -533,23 +508,27 @@ def rematch(questions):
     Each answerable one goes, without its answers, to the paragraph most similar to it by TF-IDF
     among those that hold none of their texts.
     """
-    articles, moved = defaultdict(dict), []  # title: {paragraph: its words}
+    holders, moved = defaultdict(dict), []  # (title, word): the paragraphs that hold the word
     for q in questions:
-        articles[q.title].setdefault(q.context, None)
-    for contexts in articles.values():
-        contexts.update((c, set(re.findall(r"\w+", c.casefold()))) for c in contexts)
-    counts = {t: Counter(chain(*contexts.values())) for t, contexts in articles.items()}
+        if q.context not in holders[q.title, ""]:  # "": all paragraphs of the article
+            for word in words(q.context) | {""}:
+                holders[q.title, word][q.context] = None
     for q in (q for q in questions if q.answers):
-        contexts, golds = articles[q.title], [answer.text.casefold() for answer in q.answers]
-        asked = sorted(set(re.findall(r"\w+", q.question.casefold())))
-        idf = {w: math.log(len(contexts) / counts[q.title][w]) for w in asked if counts[q.title][w]}
-        scores = {c: sum(idf[w] for w in idf if w in contexts[c]) for c in contexts}
-        for context in sorted(contexts, key=scores.get, reverse=True):
-            fits = context != q.context and scores[context] > 0
-            if fits and not any(gold in context.casefold() for gold in golds):
+        scores = dict.fromkeys(holders[q.title, ""], 0.0)
+        for word in sorted(words(q.question)):
+            for context in (found := holders.get((q.title, word), ())):
+                scores[context] += math.log(len(scores) / len(found))
+        for context in sorted(scores, key=scores.get, reverse=True):
+            held = any(gold.text.casefold() in context.casefold() for gold in q.answers)
+            if context != q.context and scores[context] > 0 and not held:
                 moved.append(Question(q.id + "-rematched", q.question, context, [], q.title))
                 break
     return moved
+
+
+def words(text):
+    """The set of a text's words in lower case."""
+    return set(re.findall(r"\w+", text.casefold()))
 
 
 # --- The toy corpus --------------------------------------------------------------------------

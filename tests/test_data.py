@@ -180,17 +180,16 @@ def test_locate(context, text, start, expected, tmp_path):
 
 
 def test_remarks(tmp_path, capsys):
-    """On stderr: how many answers moved, how many are lost, the ids of at most five; once each."""
+    """On stderr, in one line: how many questions have a lost answer, the ids of at most five."""
     lost = [row(id=f"lost{k}", answers={"text": ["z"], "answer_start": [0]}) for k in range(6)]
     lost[1]["answers"] = {"text": ["z", "y", "b"], "answer_start": [0, 0, 0]}
     path = write_json(tmp_path / "x.json", [row(), *lost])
     questions = read_questions(path)
     assert [[a.start for a in q.answers] for q in questions[:3]] == [[2], [-1], [-1, -1, 2]]
     out, err = capsys.readouterr()
-    assert out == "" and err.count(str(path)) == len(err.splitlines()) == 2, err
-    moved, lost = sorted(err.splitlines(), key=lambda line: "lost" in line)
-    assert " 1 answer" in moved, moved
-    assert re.findall(r"lost\d", lost) == ["lost0", "lost1", "lost2", "lost3", "lost4"], lost
+    assert out == "" and err.count(str(path)) == len(err.splitlines()) == 1, err
+    assert " 6 questions" in err, err
+    assert re.findall(r"lost\d", err) == ["lost0", "lost1", "lost2", "lost3", "lost4"], err
 
 
 def article(paragraph):
@@ -363,7 +362,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
     [("has-answer", 238, 238, 8), ("competitive", 250, 0, 0), ("non-competitive", 246, 0, 0)],
 )
 def test_ace_whqa(part, size, answerable, lost, capsys):
-    """Published with the offset "0" everywhere: found again by text, what is off is said."""
+    """Published with the offset "0" everywhere: found again by text, what is lost is said."""
     path = real(f"ace-whqa-{part}.json")
     questions = read_questions(path)
     articles = json.loads(path.read_text())["data"]
@@ -379,9 +378,7 @@ def test_ace_whqa(part, size, answerable, lost, capsys):
     assert sum(bool(q.answers) for q in questions) == answerable
     assert sum(UNLOCATED in starts for starts in expected) == lost
     err = capsys.readouterr().err
-    assert ("column header" in err) == (part == "competitive"), err
-    moved = sum(start > 0 for starts in expected for start in starts)
-    assert (f"{moved} answers" in err and f" {lost} " in err) == (part == "has-answer"), err
+    assert (f" {lost} " in err) == bool(err) == bool(lost), err
 
 
 # ---- data by name ----------------------------------------------------------------------------
@@ -1025,7 +1022,7 @@ def test_add_synthetic_answers(name):
 
 @pytest.mark.parametrize("name", CORPORA)
 def test_changed_questions_are_squad_files(name, tmp_path, capsys):
-    """Written as SQuAD JSON and read back they are equal, and nothing is said of moved answers."""
+    """Written as SQuAD JSON and read back they are equal, and nothing is said of lost answers."""
     questions = [q for q in corpus(name) if all(a.start != UNLOCATED for a in q.answers)]
     changed = {kind: add_synthetic_answers(questions, 1.0, kind=kind) for kind in KINDS}
     changed |= {kind: attack(questions, kind) for kind in [*ATTACKS, "information-seeking"]}
