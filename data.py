@@ -15,11 +15,9 @@ import math
 import os
 import random
 import re
-import sys
 import urllib.request
 from collections import defaultdict
 from dataclasses import dataclass, fields, replace
-from http.client import HTTPException
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, get_args
@@ -71,14 +69,18 @@ class Question:
 def read_questions(path_or_name):
     """Read SQuAD JSON, the Hub's flat JSON or JSON Lines, gzipped or not, or a name's data.
 
-    Names are those of DATASETS and TOY. Ids of questions with an unlocated answer go to stderr.
+    Names are those of TOY and of DATASETS, whose files are fetched into a cache the first time.
     """
     if path_or_name in TOY:
         return toy_corpus(*TOY[path_or_name])
     path, place, articles, questions, at = Path(path_or_name), "the file", [], {}, 0
-    if path_or_name in DATASETS and not path.exists():
-        path = fetch(path_or_name)
+    advice = "see Formats in README.md, or give a name from there"
+    if path_or_name in DATASETS:
+        cache = os.environ.get("EQA_CACHE") or os.path.join(HF_ASSETS_CACHE, "robust-eqa")
+        path, advice = Path(cache, f"{path_or_name}.json"), f"put {DATASETS[path_or_name][0]} there"
     try:
+        if path_or_name in DATASETS and not path.exists():
+            write_file(path, fetch(*DATASETS[path_or_name]))
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
         while (at := re.compile(r"\s*").match(text, at).end()) < len(text):  # JSON, or many lines
@@ -99,20 +101,14 @@ def read_questions(path_or_name):
             raise ValueError("it holds no questions")
     except Exception as error:  # odd content makes errors of many kinds
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        advice = "see Formats in README.md, or give a name from there"
         raise InputError(f"{path}: {place} cannot be read ({reason}); {advice}") from None
-    lost = [q.id for q in questions.values() if any(a.start == UNLOCATED for a in q.answers)]
-    if lost:
-        print(f"{path}: {some_ids(lost)} have an answer not in the context", file=sys.stderr)
     return list(questions.values())
 
 
 def _question(row, context, title):
-    """A row of a file -> Question.
-
-    An answer not at its offset is placed where its text occurs if that is one place, else nowhere.
-    """
-    impossible, key = row.get("is_impossible"), row["id"]
+    """A row of a file -> Question; an answer not at its offset is placed if its text occurs once."""
+    key, impossible = row["id"], row.get("is_impossible")
+    key = str(key) if type(key) is int else key
     golds = row.get("answers", []) if impossible else row["answers"]
     if isinstance(golds, dict):  # the Hub's object of lists
         pairs = list(zip(golds["text"], golds["answer_start"], strict=True))
@@ -120,11 +116,9 @@ def _question(row, context, title):
         pairs = [(gold["text"], gold["answer_start"]) for gold in golds]
     if pairs and impossible:
         raise ValueError("it is impossible but has answers")
-    texts = {"id": str(key) if type(key) is int else key, "context": context}
-    texts |= {"question": row["question"]} | {f"answer {k}": pairs[k][0] for k in range(len(pairs))}
-    for field, value in texts.items():
-        if not isinstance(value, str) or not value.strip() or re.search("[\ud800-\udfff]", value):
-            raise ValueError(f"{field} {value!a:.40} is empty, no text or broken Unicode")
+    for text in (key, context, row["question"], *(text for text, _ in pairs)):
+        if not isinstance(text, str) or not text.strip() or re.search("[\ud800-\udfff]", text):
+            raise ValueError(f"{text!a:.40} is empty, no text or broken Unicode")
     answers = []
     for text, start in pairs:
         start = int(str(start))  # a number or its digits, no fraction
@@ -132,7 +126,7 @@ def _question(row, context, title):
             start = context.find(text)
             start = start if start == context.rfind(text) else UNLOCATED
         answers.append(Answer(text, start))
-    return Question(texts["id"], row["question"], context, answers, str(title or ""))
+    return Question(key, row["question"], context, answers, str(title or ""))
 
 
 def some_ids(ids):
@@ -157,10 +151,7 @@ def write_questions(questions, path):
 
 
 def write_file(path, content):
-    """Write bytes, or anything else as JSON, whole or not at all; None only tries whether it could.
-
-    A temporary file is written beside it, then renamed.
-    """
+    """Write bytes, or anything else as JSON, whole or not at all; None only tries whether it could."""
     if not isinstance(content, (bytes, type(None))):
         content = json.dumps(content, ensure_ascii=False, indent=2).encode()
     path = Path(path)
@@ -198,22 +189,13 @@ DATASETS = {  # name: address, the first 16 digits of its SHA-256 where that is 
 }
 
 
-def fetch(name):
-    """Path of a dataset of DATASETS in the cache folder, fetched and checked the first time."""
-    address, checksum = DATASETS[name]
-    cache = os.environ.get("EQA_CACHE") or os.path.join(HF_ASSETS_CACHE, "robust-eqa")
-    path = Path(cache).expanduser() / f"{name}.json"
-    if not path.exists():
-        try:
-            with urllib.request.urlopen(address, timeout=60) as response:
-                content = response.read()  # raises where it breaks off
-            if not hashlib.sha256(content).hexdigest().startswith(checksum):
-                raise OSError("its checksum is wrong")
-        except (OSError, HTTPException) as error:
-            reason = f"cannot be fetched ({error}); put that file at {path}"
-            raise InputError(f"{address} {reason}") from None
-        write_file(path, content)
-    return path
+def fetch(address, checksum):
+    """The bytes at an address; an error where they break off or the checksum is another."""
+    with urllib.request.urlopen(address, timeout=60) as response:
+        content = response.read()
+    if not hashlib.sha256(content).hexdigest().startswith(checksum):
+        raise ValueError("its checksum is wrong")
+    return content
 
 
 # --- Windows ---------------------------------------------------------------------------------
@@ -222,18 +204,16 @@ ANSWER, ELSEWHERE, NO_ANSWER = range(3)  # labels: a gold inside, golds elsewher
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A question and a part of its context; a column is a token's id, segment, start, end offset.
-
-    Outside the context both offsets are 0.
-    """
+    """A question and a part of its context."""
 
     question_index: int
     question: Question
-    parts: tuple  # columns of [CLS] question [SEP], of context tokens start..stop-1, of [SEP]
+    parts: tuple  # arrays of [CLS] question [SEP], of context tokens start..stop-1, of [SEP]
+    context_slice: slice  # the positions that hold context
     golds: np.ndarray  # (k, 2) context tokens of every gold, inclusive, -1 where it has none
     start: int
     stop: int
-    columns = property(lambda self: np.hstack(self.parts))  # (4, n)
+    columns = property(lambda self: np.hstack(self.parts))  # token ids, segments, two offsets
     input_ids = property(lambda self: self.columns[0].tolist())
     segment_ids = property(lambda self: self.columns[1].tolist())
     offsets = property(lambda self: list(zip(*self.columns[2:].tolist())))
@@ -242,12 +222,6 @@ class Window:
 
     def __len__(self):
         return sum(part.shape[1] for part in self.parts)
-
-    @property
-    def context_slice(self):
-        """The positions that hold context."""
-        first = self.parts[0].shape[1]
-        return slice(first, first + self.stop - self.start)
 
     def spans(self, golds):
         """(k, 2) context tokens of golds -> (j, 2) inclusive positions of those inside."""
@@ -341,20 +315,21 @@ def make_windows(questions, tokenizer, max_length=384, stride=128, mark_overlap=
     if [owner for owner, _ in groupby(owners)] != [None, 0, None, 1, None]:
         wrong = "the tokenizer does not put special tokens around question and context"
         raise InputError(f"{wrong}; give its tokenizer.json a post-processor for pairs")
-    last = owners[::-1].index(1)  # how many special tokens end a pair
-    first = owners.count(None) - last
+    last = owners[::-1].index(1)  # special tokens at the end of a pair
+    first = owners.count(None) - last  # and before its second text, if the first is empty
 
-    def columns(pairs):
+    def columns(encode, pairs):
         for k in range(0, len(pairs), 1000):  # in parts: an Encoding takes about 150 bytes a token
-            for e in tokenizer.encode_batch(pairs[k : k + 1000]):
+            for e in encode(pairs[k : k + 1000]):
                 yield np.array([e.ids, e.type_ids, *zip(*e.offsets)], np.int32)
 
-    contexts = list(dict.fromkeys(q.context for q in questions))  # about seven questions share one
-    contexts = dict(zip(contexts, columns([("", context) for context in contexts])))
-    asked, windows = columns([(question.question, "") for question in questions]), []
+    contexts = [("", c) for c in dict.fromkeys(q.context for q in questions)]  # about one in seven
+    contexts = dict(zip(contexts, columns(tokenizer.encode_batch, contexts)))
+    asked = [(question.question, "") for question in questions]
+    asked, windows = columns(tokenizer.encode_batch_fast, asked), []  # fast: offsets are 0
     for index, (question, before) in enumerate(zip(questions, asked)):
-        before = before[:, :-last] * [[1], [1], [0], [0]]  # no offsets
-        context, after = np.split(contexts[question.context][:, first:], [-last], axis=1)
+        before, context = before[:, :-last], contexts["", question.context]
+        context, after = context[:, first:-last], context[:, -last:]
         room = max_length - before.shape[1] - last
         if room <= stride:
             advice = f"shorten it, or change max_length {max_length} or stride {stride}"
@@ -365,7 +340,8 @@ def make_windows(questions, tokenizer, max_length=384, stride=128, mark_overlap=
         golds = token_spans(context[2:].T, question.answers)
         for start, stop in window_bounds(context.shape[1], room, stride):
             parts = before, context[:, start:stop], after
-            windows.append(Window(index, question, parts, golds, start, stop))
+            where = slice(before.shape[1], before.shape[1] + stop - start)
+            windows.append(Window(index, question, parts, where, golds, start, stop))
     return windows
 
 
@@ -388,11 +364,6 @@ WH_PHRASE = re.compile(  # "what year" up to the auxiliary, or "how many", or a 
     rf"(?i)(?<!\S)(?:(?:what|which|whose|how)(?: \S+){{0,3}}?(?= {AUX})|how \S+"
     rf"|who|whom|when|where|why|what|which|whose|how)(?![^\s?])( {AUX})?"
 )
-
-
-def sentence_starts(text):
-    """Offsets at which the sentences of a text begin: 'Dr. Who left. 3 came.' -> [0, 14]."""
-    return [0, *(match.end() for match in SENTENCE_END.finditer(text))]
 
 
 def answer_type(text):
@@ -426,11 +397,12 @@ def synthetic_answer(question, pool, rng, kind="mixed"):
     last. None where no sentence can be made: an unanswerable question, or no other answer.
     """
     golds, context = question.answers, question.context
-    located = golds and all(answer.start != UNLOCATED for answer in golds)
-    other = _another(golds[0].text, question, pool, rng) if located else None
-    if other is None:
+    located = all(gold.start != UNLOCATED for gold in golds)
+    other = golds and located and _another(golds[0].text, question, pool, rng)
+    if not other:
         return None
-    bounds = [*sentence_starts(context), len(context)]
+    ends = [match.end() for match in SENTENCE_END.finditer(context)]
+    bounds = [0, *ends, len(context)]
     if kind == "template" or (kind == "mixed" and rng.random() < 0.5):
         before, after = question.question.strip().rstrip("? ") + " is ", "."
     else:
@@ -489,17 +461,16 @@ def attack(questions, kind, seed=0):
     if kind == "information-seeking":
         return rematch(questions)
     pool, rng = answer_pool(questions), random.Random(seed)
-    attacked = (ATTACKS[kind](question, pool, rng) for question in questions)
-    return [question for question in attacked if question]
+    return list(filter(None, (ATTACKS[kind](question, pool, rng) for question in questions)))
 
 
 def add_synthetic_answers(questions, share, seed=0, kind="mixed"):
     """The questions, a share of the answerable ones with a synthetic answer."""
-    pool, rng, changed = answer_pool(questions), random.Random(seed), []
-    for question in questions:
-        chosen = question.answers and rng.random() < share
-        changed.append((chosen and synthetic_answer(question, pool, rng, kind)) or question)
-    return changed
+    pool, rng = answer_pool(questions), random.Random(seed)
+    return [
+        (q.answers and rng.random() < share and synthetic_answer(q, pool, rng, kind)) or q
+        for q in questions
+    ]
 
 
 def rematch(questions):
@@ -511,11 +482,11 @@ def rematch(questions):
     holders, moved = defaultdict(dict), []  # (title, word): the paragraphs that hold the word
     for q in questions:
         if q.context not in holders[q.title, ""]:  # "": all paragraphs of the article
-            for word in words(q.context) | {""}:
+            for word in {"", *re.findall(r"\w+", q.context.casefold())}:
                 holders[q.title, word][q.context] = None
     for q in (q for q in questions if q.answers):
         scores = dict.fromkeys(holders[q.title, ""], 0.0)
-        for word in sorted(words(q.question)):
+        for word in sorted({*re.findall(r"\w+", q.question.casefold())}):
             for context in (found := holders.get((q.title, word), ())):
                 scores[context] += math.log(len(scores) / len(found))
         for context in sorted(scores, key=scores.get, reverse=True):
@@ -526,55 +497,48 @@ def rematch(questions):
     return moved
 
 
-def words(text):
-    """The set of a text's words in lower case."""
-    return set(re.findall(r"\w+", text.casefold()))
-
-
 # --- The toy corpus --------------------------------------------------------------------------
 FIRST_NAMES = "Ada Ben Cora Dan Elsa Finn Gina Hugo Ines Jack Kira Liam Mona Nils Olga Paul".split()
 LAST_NAMES = "Abel Berg Cole Dunn Eads Ford Gray Hale Ivers Jung Kerr Lowe Moss Nash Orr".split()
 CITIES = "Arlon Brast Celle Dorin Ettal Fargo Ghent Horst Imola Jena Kolm Lodi Mesa Narva".split()
 FIRMS = "Acton Bolt Crest Delta Ember Flux Gamma Helix Icon Jolt Krona Lumen Mango Nova".split()
 JOBS = "baker pilot nurse judge miner poet farmer tailor singer clerk mason weaver".split()
-RELATIONS = [  # (answers, statements, question): {p} is a person, {a} the answer
-    (CITIES, ["{p} was born in {a}", "{a} was the home town of {p}"], "Where was {p} born?"),
-    (CITIES, ["{p} studied in {a}", "{p} went to school in {a}"], "In which city did {p} study?"),
-    (FIRMS, ["{p} founded {a}", "{a} was set up by {p}"], "Which company was founded by {p}?"),
-    (JOBS, ["{p} worked as a {a}", "the job of {p} was {a}"], "What was the job of {p}?"),
-    (None, ["{p} was taught by {a}", "{a} was the teacher of {p}"], "Who was the teacher of {p}?"),
-    (range(1700, 1999), ["{p} died in {a}", "in {a} death came to {p}"], "When did {p} die?"),
-]
+RELATIONS = {  # question: (answers, statements); {p} is a person, {a} the answer
+    "Where was {p} born?": (CITIES, ["{p} was born in {a}", "{a} was the home town of {p}"]),
+    "In which city did {p} study?": (CITIES, ["{p} studied in {a}", "{p} went to school in {a}"]),
+    "Which company was founded by {p}?": (FIRMS, ["{p} founded {a}", "{a} was set up by {p}"]),
+    "What was the job of {p}?": (JOBS, ["{p} worked as a {a}", "the job of {p} was {a}"]),
+    "Who was the teacher of {p}?": ([], ["{p} was taught by {a}", "{a} was the teacher of {p}"]),
+    "When did {p} die?": (range(1700, 1999), ["{p} died in {a}", "in {a} death came to {p}"]),
+}
 
 
 def toy_corpus(n, seed, kind="plain"):
     """n generated questions in the manner of SQuAD 2.0, four to a context of four or five facts.
 
-    Most contexts state a relation once, names are near misses, and an unanswerable question asks
-    for a stated relation of somebody else. `kind` is "plain" or one of attack (fewer than n).
+    Most contexts state a relation once, articles do not contradict themselves, names are near
+    misses, and an unanswerable question asks for a stated relation of somebody else. `kind` is
+    "plain" or one of attack (fewer than n).
     """
-    rng, questions = random.Random(seed), []
+    rng, questions, known = random.Random(seed), [], {}
     while len(questions) < n:
         title = f"toy article {len(questions) // 40}"
-        if len(questions) % 40 == 0:
-            known = {}  # an article does not contradict itself
         first, last = rng.sample(FIRST_NAMES, 2), rng.sample(LAST_NAMES, 3)
         people = [f"{first[0]} {last[0]}", f"{first[0]} {last[1]}", f"{first[1]} {last[0]}"]
-        relations = rng.sample(range(len(RELATIONS)), 4)
+        relations = rng.sample(list(RELATIONS), 4)
         relations += rng.sample(relations, rng.random() < 0.3)
         context, facts = "", {}
-        for person, r in dict.fromkeys((rng.choice(people), r) for r in relations):
-            answers, statements, _ = RELATIONS[r]
+        for person, asked in dict.fromkeys((rng.choice(people), asked) for asked in relations):
+            answers, statements = RELATIONS[asked]
             answers = answers or [f"{name} {last[2]}" for name in FIRST_NAMES]
-            answer = known.setdefault((person, r), str(rng.choice(answers)))
-            before, after = rng.choice(statements).format(p=person, a="|").split("|")
-            facts[person, r] = Answer(answer, len(context) + len(before))
-            sentence = before + answer + after + ". "
-            context += sentence[0].upper() + sentence[1:]
-        near = [(person, r) for _, r in facts for person in people if (person, r) not in facts]
-        for person, r in rng.sample(list(facts), 2) + rng.sample(near, 2):
-            key, text = f"toy-{seed}-{len(questions)}", RELATIONS[r][2].format(p=person)
-            answers = [facts[person, r]] if (person, r) in facts else []
+            answer = known.setdefault((title, person, asked), str(rng.choice(answers)))
+            sentence = rng.choice(statements).format(p=person, a=answer)
+            facts[person, asked] = Answer(answer, len(context) + sentence.index(answer))
+            context += sentence[0].upper() + sentence[1:] + ". "
+        near = [(p, asked) for _, asked in facts for p in people if (p, asked) not in facts]
+        for person, asked in rng.sample(list(facts), 2) + rng.sample(near, 2):
+            key, text = f"toy-{seed}-{len(questions)}", asked.format(p=person)
+            answers = [facts[person, asked]] if (person, asked) in facts else []
             questions.append(Question(key, text, context.strip(), answers, title))
     return questions if kind == "plain" else attack(questions, kind, seed)
 
