@@ -74,13 +74,14 @@ def read_questions(path_or_name):
     if path_or_name in TOY:
         return toy_corpus(*TOY[path_or_name])
     path, place, articles, questions, at = Path(path_or_name), "the file", [], {}, 0
+    address, checksum = DATASETS.get(path_or_name, ("", ""))
     advice = "see Formats in README.md, or give a name from there"
-    if path_or_name in DATASETS:
+    if address:
         cache = os.environ.get("EQA_CACHE") or os.path.join(HF_ASSETS_CACHE, "robust-eqa")
-        path, advice = Path(cache, f"{path_or_name}.json"), f"put {DATASETS[path_or_name][0]} there"
+        path, advice = Path(cache, f"{path_or_name}.json"), f"put {address} there"
     try:
-        if path_or_name in DATASETS and not path.exists():
-            write_file(path, fetch(*DATASETS[path_or_name]))
+        if address and not path.exists():
+            write_file(path, fetch(address, checksum))
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
         while (at := re.compile(r"\s*").match(text, at).end()) < len(text):  # JSON, or many lines
@@ -118,7 +119,7 @@ def _question(row, context, title):
         raise ValueError("it is impossible but has answers")
     for text in (key, context, row["question"], *(text for text, _ in pairs)):
         if not isinstance(text, str) or not text.strip() or re.search("[\ud800-\udfff]", text):
-            raise ValueError(f"{text!a:.40} is empty, no text or broken Unicode")
+            raise ValueError(f"the text {text!a:.40} is empty, no text or broken Unicode")
     answers = []
     for text, start in pairs:
         start = int(str(start))  # a number or its digits, no fraction
@@ -265,8 +266,7 @@ def collate(windows, device="cpu"):
 def token_spans(offsets, answers):
     """The smallest run of context tokens that covers each answer; -1, -1 where none does.
 
-    (n, 2) offsets, k answers -> (k, 2) first and last token. Of an answer without a place in the
-    context, or without a token there (a zero-width character, say), there is none.
+    (n, 2) offsets, k answers -> (k, 2) first and last token. A zero-width character has none.
     >>> token_spans(np.array([(0, 3), (4, 9), (9, 10)]), [Answer("pan", 6), Answer("x", -1)])
     array([[ 1,  1],
            [-1, -1]])
@@ -279,9 +279,8 @@ def token_spans(offsets, answers):
 
 
 def window_bounds(length, room, stride):
-    """Cut `length` context tokens into windows of at most `room` whose neighbours share `stride`.
+    """Cut `length` context tokens into (start, stop) of at most `room` that share `stride`.
 
-    -> [(start, stop), ...], each stop the one after the window's last token.
     >>> window_bounds(10, room=5, stride=2)
     [(0, 5), (3, 8), (6, 10)]
     """
@@ -401,8 +400,7 @@ def synthetic_answer(question, pool, rng, kind="mixed"):
     other = golds and located and _another(golds[0].text, question, pool, rng)
     if not other:
         return None
-    ends = [match.end() for match in SENTENCE_END.finditer(context)]
-    bounds = [0, *ends, len(context)]
+    bounds = [0, *(match.end() for match in SENTENCE_END.finditer(context)), len(context)]
     if kind == "template" or (kind == "mixed" and rng.random() < 0.5):
         before, after = question.question.strip().rstrip("? ") + " is ", "."
     else:
@@ -457,7 +455,7 @@ ATTACKS = {"addonesent": add_one_sentence, "negation": negate}
 
 
 def attack(questions, kind, seed=0):
-    """Every question that can be attacked by one of ATTACKS or "information-seeking", attacked."""
+    """The questions that one of ATTACKS or "information-seeking" can change, changed."""
     if kind == "information-seeking":
         return rematch(questions)
     pool, rng = answer_pool(questions), random.Random(seed)
