@@ -24,7 +24,6 @@ from typing import NamedTuple, get_args
 
 import numpy as np
 import torch
-from huggingface_hub.constants import HF_ASSETS_CACHE
 from tokenizers import Tokenizer
 
 # --- Questions -------------------------------------------------------------------------------
@@ -77,7 +76,7 @@ def read_questions(path_or_name):
     address, checksum = DATASETS.get(path_or_name, ("", ""))
     advice = "see Formats in README.md, or give a name from there"
     if address:
-        cache = os.environ.get("EQA_CACHE") or os.path.join(HF_ASSETS_CACHE, "robust-eqa")
+        cache = os.environ.get("EQA_CACHE") or Path(torch.hub.get_dir(), "robust-eqa")
         path, advice = Path(cache, f"{path_or_name}.json"), f"put {address} there"
     try:
         if address and not path.exists():
@@ -111,10 +110,9 @@ def _question(row, context, title):
     key, impossible = row["id"], row.get("is_impossible")
     key = str(key) if type(key) is int else key
     golds = row.get("answers", []) if impossible else row["answers"]
-    if isinstance(golds, dict):  # the Hub's object of lists
-        pairs = list(zip(golds["text"], golds["answer_start"], strict=True))
-    else:
-        pairs = [(gold["text"], gold["answer_start"]) for gold in golds]
+    if not isinstance(golds, dict):  # a list of objects, where the Hub has an object of lists
+        golds = {key: [gold[key] for gold in golds] for key in ("text", "answer_start")}
+    pairs = list(zip(golds["text"], golds["answer_start"], strict=True))
     if pairs and impossible:
         raise ValueError("it is impossible but has answers")
     for text in (key, context, row["question"], *(text for text, _ in pairs)):
@@ -431,12 +429,9 @@ def _mislead(question, asked, pool, rng, negated):
 
 
 def negate(question, pool, rng):
-    """Negation-like attack: the question as a negated statement with a fake answer, appended (6).
+    """Negation-like attack: "Where was Ada born?" appended as "Oslo was not Ada born." (6).
 
     paper: "not" before the question's first adjective. here: after its auxiliary, without a tagger.
-    >>> ada = Question("1", "Where was Ada born?", "Ada is from Rome.", [Answer("Rome", 12)])
-    >>> negate(ada, ["Oslo"], random.Random(0)).context
-    'Ada is from Rome. Oslo was not Ada born.'
     """
     return _mislead(question, question.question, pool, rng, negated=True)
 
@@ -514,11 +509,11 @@ RELATIONS = {  # question: (answers, statements); {p} is a person, {a} the answe
 def toy_corpus(n, seed, kind="plain"):
     """n generated questions in the manner of SQuAD 2.0, four to a context of four or five facts.
 
-    Most contexts state a relation once, articles do not contradict themselves, names are near
-    misses, and an unanswerable question asks for a stated relation of somebody else. `kind` is
-    "plain" or one of attack (fewer than n).
+    Most contexts state a relation once, names are near misses, and an unanswerable question asks
+    for a stated relation of somebody else. `kind` is "plain" or one of attack (fewer than n).
     """
-    rng, questions, known = random.Random(seed), [], {}
+    rng, questions = random.Random(seed), []
+    known = {}  # an article does not contradict itself
     while len(questions) < n:
         title = f"toy article {len(questions) // 40}"
         first, last = rng.sample(FIRST_NAMES, 2), rng.sample(LAST_NAMES, 3)
