@@ -15,13 +15,10 @@ import math
 import os
 import random
 import re
-import sys
 import urllib.request
-import zlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, fields, replace
-from http.client import HTTPException
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -31,7 +28,6 @@ from tokenizers import Tokenizer
 
 # --- Questions -------------------------------------------------------------------------------
 UNLOCATED = -1  # Answer.start of an answer whose text cannot be found in the context
-MALFORMED = ValueError, LookupError, TypeError, AttributeError, RecursionError  # from odd content
 
 
 class InputError(ValueError):
@@ -72,83 +68,64 @@ class Question:
 def read_questions(path_or_name):
     """Read SQuAD JSON, the Hub's flat JSON or JSON Lines, gzipped or not, or a name's data.
 
-    Names are those of DATASETS and TOY. What is odd but usable is said on stderr.
+    Names are those of TOY and of DATASETS, whose files are fetched into a cache the first time.
     """
     if path_or_name in TOY:
         return toy_corpus(*TOY[path_or_name])
-    path, place, questions, moved = Path(path_or_name), "the file", {}, 0
-    if path_or_name in DATASETS and not path.exists():
-        path = fetch(path_or_name)
+    path, place, articles, questions, at = Path(path_or_name), "the file", [], {}, 0
+    address, checksum = DATASETS.get(path_or_name, ("", ""))
+    advice = "see Formats in README.md, or give a name from there"
+    if address:
+        cache = os.environ.get("EQA_CACHE") or Path(torch.hub.get_dir(), "robust-eqa")
+        path, advice = Path(cache, f"{path_or_name}.json"), f"put {address} there"
     try:
+        if address and not path.exists():
+            write_file(path, fetch(address, checksum))
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
-        try:
-            top = json.loads(text)
-        except json.JSONDecodeError as error:
-            if error.msg != "Extra data":
-                raise
-            top = []
-            for n, line in enumerate(text.split("\n")):  # JSON Lines
-                place = f"line {n + 1}"
-                top += [json.loads(line)] if line.strip() else []
-        articles = top.get("data", [top]) if isinstance(top, dict) else top
-        for a, article in enumerate(articles):
+        while (at := re.compile(r"\s*").match(text, at).end()) < len(text):  # JSON, or many lines
+            value, at = json.JSONDecoder().raw_decode(text, at)
+            value = value.get("data", value) if isinstance(value, dict) else value
+            articles += value if isinstance(value, list) else [value]
+        for a, article in enumerate(articles):  # a flat row is its own paragraph and question
             place = f"data[{a}]"
-            nested = "paragraphs" in article  # else it is a row that holds everything
-            for p, paragraph in enumerate(article["paragraphs"] if nested else [article]):
-                place = f"data[{a}].paragraphs[{p}]" if nested else place
-                for q, row in enumerate(paragraph["qas"] if nested else [article]):
-                    place = f"data[{a}].paragraphs[{p}].qas[{q}]" if nested else place
-                    question, moves = _question(row, paragraph["context"], article.get("title"))
+            for p, paragraph in enumerate(article.get("paragraphs", [article])):
+                place = f"data[{a}], paragraph {p}"
+                for q, row in enumerate(paragraph.get("qas", [paragraph])):
+                    place = f"data[{a}], paragraph {p}, question {q}"
+                    question = _question(row, paragraph["context"], article.get("title"))
                     if question.id in questions:
                         raise ValueError(f"the id {question.id!r} occurs twice")
                     questions[question.id] = question
-                    moved += moves
         if not questions:
             raise ValueError("it holds no questions")
-    except (OSError, EOFError, zlib.error, *MALFORMED) as error:
+    except Exception as error:  # odd content makes errors of many kinds
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        advice = "see Formats in README.md, or give a name from there"
         raise InputError(f"{path}: {place} cannot be read ({reason}); {advice}") from None
-    lost = [q.id for q in questions.values() if any(a.start == UNLOCATED for a in q.answers)]
-    if moved:
-        print(f"{path}: {moved} answers were found elsewhere than at their offset", file=sys.stderr)
-    if lost:
-        print(f"{path}: {some_ids(lost)} have an answer not in the context", file=sys.stderr)
-    for q in questions.values():
-        if (q.context, q.question) == ("Text", "Question"):  # in a file of ACE-whQA
-            print(f"{path}: question {q.id!r} looks like column headers; kept", file=sys.stderr)
     return list(questions.values())
 
 
 def _question(row, context, title):
-    """A row of a file -> Question, and how many of its answers were not at their offset.
-
-    Such an answer is placed where its text occurs if that is one place, else it is UNLOCATED.
-    """
-    key = str(row["id"]) if type(row["id"]) is int else row["id"]
-    impossible, fields = row.get("is_impossible"), {"context": context, "question": row["question"]}
-    answers = row.get("answers", []) if impossible else row["answers"]
-    if isinstance(answers, dict):  # the Hub's object of lists
-        pairs = list(zip(answers["text"], answers["answer_start"], strict=True))
-    else:
-        pairs = [(answer["text"], answer["answer_start"]) for answer in answers]
-    fields |= {"id": key} | {f"answers[{k}].text": text for k, (text, _) in enumerate(pairs)}
-    for field, value in fields.items():
-        if not isinstance(value, str) or not value.strip() or re.search("[\ud800-\udfff]", value):
-            raise ValueError(f"{field} {value!a:.40} is empty, no text or broken Unicode")
+    """A row of a file -> Question; an answer not at its offset is placed if its text occurs once."""
+    key, impossible = row["id"], row.get("is_impossible")
+    key = str(key) if type(key) is int else key
+    golds = row.get("answers", []) if impossible else row["answers"]
+    if not isinstance(golds, dict):  # a list of objects, where the Hub has an object of lists
+        golds = {key: [gold[key] for gold in golds] for key in ("text", "answer_start")}
+    pairs = list(zip(golds["text"], golds["answer_start"], strict=True))
     if pairs and impossible:
         raise ValueError("it is impossible but has answers")
-    golds, moves = [], 0
+    for text in (key, context, row["question"], *(text for text, _ in pairs)):
+        if not isinstance(text, str) or not text.strip() or re.search("[\ud800-\udfff]", text):
+            raise ValueError(f"the text {text!a:.40} is empty, no text or broken Unicode")
+    answers = []
     for text, start in pairs:
-        if not re.fullmatch(r"-?\d+", str(start)):
-            raise ValueError(f"answer_start {start!a:.40} is no whole number")
-        if int(start) < 0 or not context.startswith(text, int(start)):
+        start = int(str(start))  # a number or its digits, no fraction
+        if start < 0 or not context.startswith(text, start):
             start = context.find(text)
             start = start if start == context.rfind(text) else UNLOCATED
-            moves += start != UNLOCATED
-        golds.append(Answer(text, int(start)))
-    return Question(key, row["question"], context, golds, str(title or "")), moves
+        answers.append(Answer(text, start))
+    return Question(key, row["question"], context, answers, str(title or ""))
 
 
 def some_ids(ids):
@@ -159,24 +136,21 @@ def some_ids(ids):
 def write_questions(questions, path):
     """Write questions as SQuAD v2.0 JSON, in their order, gzipped if the name ends in .gz."""
     data = []
-    for (title, context), group in groupby(questions, lambda q: (q.title, q.context)):
-        if not data or data[-1]["title"] != title:
-            data.append({"title": title, "paragraphs": []})
-        qas = []
-        for q in group:
-            golds = [{"text": a.text, "answer_start": a.start} for a in q.answers]
-            row = {"id": q.id, "question": q.question, "answers": golds, "is_impossible": not golds}
-            qas.append(row)
-        data[-1]["paragraphs"].append({"context": context, "qas": qas})
+    for title, article in groupby(questions, lambda q: q.title):
+        data.append({"title": title, "paragraphs": []})
+        for context, group in groupby(article, lambda q: q.context):
+            qas = []
+            for q in group:
+                golds = [{"text": a.text, "answer_start": a.start} for a in q.answers]
+                about = {"id": q.id, "question": q.question, "is_impossible": not golds}
+                qas.append(about | {"answers": golds})
+            data[-1]["paragraphs"].append({"context": context, "qas": qas})
     content = json.dumps({"version": "v2.0", "data": data}).encode()
     write_file(path, gzip.compress(content, mtime=0) if str(path).endswith(".gz") else content)
 
 
 def write_file(path, content):
-    """Write bytes, or anything else as JSON, whole or not at all; None only tries whether it could.
-
-    A temporary file is written beside it, then renamed.
-    """
+    """Write bytes, or anything else as JSON, whole or not at all; None only tries whether it could."""
     if not isinstance(content, (bytes, type(None))):
         content = json.dumps(content, ensure_ascii=False, indent=2).encode()
     path = Path(path)
@@ -214,24 +188,13 @@ DATASETS = {  # name: address, the first 16 digits of its SHA-256 where that is 
 }
 
 
-def fetch(name):
-    """Path of a dataset of DATASETS in the cache folder, fetched and checked the first time."""
-    address, checksum = DATASETS[name]
-    home = {"darwin": "~/Library/Caches", "win32": os.environ.get("LOCALAPPDATA", "~")}
-    cache = os.environ.get("XDG_CACHE_HOME") or home.get(sys.platform, "~/.cache")
-    cache = os.environ.get("EQA_CACHE") or os.path.join(cache, "robust-eqa")
-    path = Path(cache).expanduser() / f"{name}.json"
-    if not path.exists():
-        try:
-            with urllib.request.urlopen(address, timeout=60) as response:
-                content = response.read()  # raises where it breaks off
-            if not hashlib.sha256(content).hexdigest().startswith(checksum):
-                raise OSError("its checksum is wrong")
-        except (OSError, HTTPException) as error:
-            reason = f"cannot be fetched ({error}); put that file at {path}"
-            raise InputError(f"{address} {reason}") from None
-        write_file(path, content)
-    return path
+def fetch(address, checksum):
+    """The bytes at an address; an error where they break off or the checksum is another."""
+    with urllib.request.urlopen(address, timeout=60) as response:
+        content = response.read()
+    if not hashlib.sha256(content).hexdigest().startswith(checksum):
+        raise ValueError("its checksum is wrong")
+    return content
 
 
 # --- Windows ---------------------------------------------------------------------------------
@@ -240,36 +203,24 @@ ANSWER, ELSEWHERE, NO_ANSWER = range(3)  # labels: a gold inside, golds elsewher
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A question and a part of its context; tokens are (2, n), token ids and segment ids."""
+    """A question and a part of its context."""
 
     question_index: int
     question: Question
-    parts: tuple  # the tokens of [CLS] question [SEP], those of start..stop-1, those of [SEP]
-    context_offsets: np.ndarray  # (stop - start, 2)
+    parts: tuple  # arrays of [CLS] question [SEP], of context tokens start..stop-1, of [SEP]
+    context_slice: slice  # the positions that hold context
     golds: np.ndarray  # (k, 2) context tokens of every gold, inclusive, -1 where it has none
     start: int
     stop: int
-    tokens = property(lambda self: np.hstack(self.parts))
-    input_ids = property(lambda self: self.tokens[0].tolist())
-    segment_ids = property(lambda self: self.tokens[1].tolist())
+    columns = property(lambda self: np.hstack(self.parts))  # token ids, segments, two offsets
+    input_ids = property(lambda self: self.columns[0].tolist())
+    segment_ids = property(lambda self: self.columns[1].tolist())
+    offsets = property(lambda self: list(zip(*self.columns[2:].tolist())))
     answer_spans = property(lambda self: [tuple(x) for x in self.spans(self.golds).tolist()])
     label = property(lambda self: window_label(self.golds, self.start, self.stop)[1])
 
     def __len__(self):
         return sum(part.shape[1] for part in self.parts)
-
-    @property
-    def context_slice(self):
-        """The positions that hold context."""
-        first = self.parts[0].shape[1]
-        return slice(first, first + self.stop - self.start)
-
-    @property
-    def offsets(self):
-        """One (start, end) per position, (0, 0) outside the context."""
-        pairs = np.zeros((len(self), 2), int)
-        pairs[self.context_slice] = self.context_offsets
-        return [tuple(pair) for pair in pairs.tolist()]
 
     def spans(self, golds):
         """(k, 2) context tokens of golds -> (j, 2) inclusive positions of those inside."""
@@ -278,8 +229,8 @@ class Window:
 
     def text(self, start, end):
         """The text of context positions start..end, inclusive."""
-        offsets, first = self.context_offsets, self.context_slice.start
-        return self.question.context[offsets[start - first, 0] : offsets[end - first, 1]].strip()
+        _, _, starts, ends = self.columns
+        return self.question.context[starts[start] : ends[end]].strip()
 
 
 class Batch(NamedTuple):
@@ -295,13 +246,13 @@ class Batch(NamedTuple):
     end_positions: torch.Tensor  # (B,) int64
 
 
-def collate(windows, device="cpu", multiple=1):
-    """[Window] -> Batch, T a multiple of `multiple`; the loop runs over windows, not tokens."""
-    shape = 2, len(windows), -(-max(map(len, windows)) // multiple) * multiple
+def collate(windows, device="cpu"):
+    """[Window] -> Batch; the loop runs over windows, not tokens."""
+    shape = 2, len(windows), max(map(len, windows))
     tokens, masks, labels = np.zeros(shape, int), np.zeros(shape, bool), np.zeros(shape, np.float32)
     positions = np.zeros(shape[:2], int)
     for b, window in enumerate(windows):
-        tokens[:, b, : len(window)] = window.tokens
+        tokens[:, b, : len(window)] = window.columns[:2]
         masks[0, b, : len(window)] = masks[1, b, window.context_slice] = True
         spans, first = window.spans(window.golds), window.spans(window.golds[:1])
         labels[0, b, spans[:, 0]] = labels[1, b, spans[:, 1]] = 1
@@ -313,8 +264,7 @@ def collate(windows, device="cpu", multiple=1):
 def token_spans(offsets, answers):
     """The smallest run of context tokens that covers each answer; -1, -1 where none does.
 
-    (n, 2) offsets, k answers -> (k, 2) first and last token. Of an answer without a place in the
-    context, or without a token there (a zero-width character, say), there is none.
+    (n, 2) offsets, k answers -> (k, 2) first and last token. A zero-width character has none.
     >>> token_spans(np.array([(0, 3), (4, 9), (9, 10)]), [Answer("pan", 6), Answer("x", -1)])
     array([[ 1,  1],
            [-1, -1]])
@@ -327,9 +277,8 @@ def token_spans(offsets, answers):
 
 
 def window_bounds(length, room, stride):
-    """Cut `length` context tokens into windows of at most `room` whose neighbours share `stride`.
+    """Cut `length` context tokens into (start, stop) of at most `room` that share `stride`.
 
-    -> [(start, stop), ...], each stop the one after the window's last token.
     >>> window_bounds(10, room=5, stride=2)
     [(0, 5), (3, 8), (6, 10)]
     """
@@ -359,38 +308,37 @@ def make_windows(questions, tokenizer, max_length=384, stride=128, mark_overlap=
         tokenizer = Tokenizer.from_str(tokenizer.to_str())
         tokenizer.no_truncation()
         tokenizer.no_padding()
-    pair = tokenizer.encode("a", "b")
-    owners = [-1 if owner is None else owner for owner in pair.sequence_ids]
-    if [owner for owner, _ in groupby(owners)] != [-1, 0, -1, 1, -1]:
+    owners = tokenizer.encode("a", "b").sequence_ids  # of [CLS] a [SEP] b [SEP]
+    if [owner for owner, _ in groupby(owners)] != [None, 0, None, 1, None]:
         wrong = "the tokenizer does not put special tokens around question and context"
         raise InputError(f"{wrong}; give its tokenizer.json a post-processor for pairs")
-    layout = np.array([pair.ids, pair.type_ids], np.int32)  # [CLS] a [SEP] b [SEP]
-    cuts = np.flatnonzero(np.diff(owners)) + 1
-    cls, (_, (asked, *_)), separator, (_, (told, *_)), after = np.split(layout, cuts, axis=1)
-    contexts = dict.fromkeys(q.context for q in questions)  # about seven questions share one
-    texts = list(contexts)
-    for k in range(0, len(texts), 1000):  # in parts: an Encoding takes about 150 bytes a token
-        part = tokenizer.encode_batch(texts[k : k + 1000], add_special_tokens=False)
-        for text, encoding in zip(texts[k:], part):
-            tokens = np.array([encoding.ids, [told] * len(encoding)], np.int32)
-            contexts[text] = tokens, np.array(encoding.offsets, np.int32).reshape(-1, 2)
-    encoded = tokenizer.encode_batch_fast([q.question for q in questions], add_special_tokens=False)
-    windows = []
-    for index, (question, encoding) in enumerate(zip(questions, encoded)):
-        tokens = np.array([encoding.ids, [asked] * len(encoding)], np.int32)
-        before, (context, offsets) = np.hstack([cls, tokens, separator]), contexts[question.context]
-        room = max_length - before.shape[1] - after.shape[1]
+    last = owners[::-1].index(1)  # special tokens at the end of a pair
+    first = owners.count(None) - last  # and before its second text, if the first is empty
+
+    def columns(encode, pairs):
+        for k in range(0, len(pairs), 1000):  # in parts: an Encoding takes about 150 bytes a token
+            for e in encode(pairs[k : k + 1000]):
+                yield np.array([e.ids, e.type_ids, *zip(*e.offsets)], np.int32)
+
+    contexts = [("", c) for c in dict.fromkeys(q.context for q in questions)]  # about one in seven
+    contexts = dict(zip(contexts, columns(tokenizer.encode_batch, contexts)))
+    asked = [(question.question, "") for question in questions]
+    asked, windows = columns(tokenizer.encode_batch_fast, asked), []  # fast: offsets are 0
+    for index, (question, before) in enumerate(zip(questions, asked)):
+        before, context = before[:, :-last], contexts["", question.context]
+        context, after = context[:, first:-last], context[:, -last:]
+        room = max_length - before.shape[1] - last
         if room <= stride:
             advice = f"shorten it, or change max_length {max_length} or stride {stride}"
             raise InputError(f"question {question.id!r} fills the window; {advice}")
         if mark_overlap:
-            segments = np.where(np.isin(context[0], encoding.ids), 2, context[1])
-            context = np.stack([context[0], segments])
-        golds = token_spans(offsets, question.answers)
+            context = context.copy()
+            context[1, np.isin(context[0], before[0])] = 2
+        golds = token_spans(context[2:].T, question.answers)
         for start, stop in window_bounds(context.shape[1], room, stride):
             parts = before, context[:, start:stop], after
-            where = offsets[start:stop], golds, start, stop
-            windows.append(Window(index, question, parts, *where))
+            where = slice(before.shape[1], before.shape[1] + stop - start)
+            windows.append(Window(index, question, parts, where, golds, start, stop))
     return windows
 
 
@@ -413,11 +361,6 @@ WH_PHRASE = re.compile(  # "what year" up to the auxiliary, or "how many", or a 
     rf"(?i)(?<!\S)(?:(?:what|which|whose|how)(?: \S+){{0,3}}?(?= {AUX})|how \S+"
     rf"|who|whom|when|where|why|what|which|whose|how)(?![^\s?])( {AUX})?"
 )
-
-
-def sentence_starts(text):
-    """Offsets at which the sentences of a text begin: 'Dr. Who left. 3 came.' -> [0, 14]."""
-    return [0, *(match.end() for match in SENTENCE_END.finditer(text))]
 
 
 def answer_type(text):
@@ -451,11 +394,11 @@ def synthetic_answer(question, pool, rng, kind="mixed"):
     last. None where no sentence can be made: an unanswerable question, or no other answer.
     """
     golds, context = question.answers, question.context
-    located = golds and all(answer.start != UNLOCATED for answer in golds)
-    other = _another(golds[0].text, question, pool, rng) if located else None
-    if other is None:
+    located = all(gold.start != UNLOCATED for gold in golds)
+    other = golds and located and _another(golds[0].text, question, pool, rng)
+    if not other:
         return None
-    bounds = [*sentence_starts(context), len(context)]
+    bounds = [0, *(match.end() for match in SENTENCE_END.finditer(context)), len(context)]
     if kind == "template" or (kind == "mixed" and rng.random() < 0.5):
         before, after = question.question.strip().rstrip("? ") + " is ", "."
     else:
@@ -486,12 +429,9 @@ def _mislead(question, asked, pool, rng, negated):
 
 
 def negate(question, pool, rng):
-    """Negation-like attack: the question as a negated statement with a fake answer, appended (6).
+    """Negation-like attack: "Where was Ada born?" appended as "Oslo was not Ada born." (6).
 
     paper: "not" before the question's first adjective. here: after its auxiliary, without a tagger.
-    >>> ada = Question("1", "Where was Ada born?", "Ada is from Rome.", [Answer("Rome", 12)])
-    >>> negate(ada, ["Oslo"], random.Random(0)).context
-    'Ada is from Rome. Oslo was not Ada born.'
     """
     return _mislead(question, question.question, pool, rng, negated=True)
 
@@ -510,21 +450,20 @@ ATTACKS = {"addonesent": add_one_sentence, "negation": negate}
 
 
 def attack(questions, kind, seed=0):
-    """Every question that can be attacked by one of ATTACKS or "information-seeking", attacked."""
+    """The questions that one of ATTACKS or "information-seeking" can change, changed."""
     if kind == "information-seeking":
         return rematch(questions)
     pool, rng = answer_pool(questions), random.Random(seed)
-    attacked = (ATTACKS[kind](question, pool, rng) for question in questions)
-    return [question for question in attacked if question]
+    return list(filter(None, (ATTACKS[kind](question, pool, rng) for question in questions)))
 
 
 def add_synthetic_answers(questions, share, seed=0, kind="mixed"):
     """The questions, a share of the answerable ones with a synthetic answer."""
-    pool, rng, changed = answer_pool(questions), random.Random(seed), []
-    for question in questions:
-        chosen = question.answers and rng.random() < share
-        changed.append((chosen and synthetic_answer(question, pool, rng, kind)) or question)
-    return changed
+    pool, rng = answer_pool(questions), random.Random(seed)
+    return [
+        (q.answers and rng.random() < share and synthetic_answer(q, pool, rng, kind)) or q
+        for q in questions
+    ]
 
 
 def rematch(questions):
@@ -533,20 +472,19 @@ def rematch(questions):
     Each answerable one goes, without its answers, to the paragraph most similar to it by TF-IDF
     among those that hold none of their texts.
     """
-    articles, moved = defaultdict(dict), []  # title: {paragraph: its words}
+    holders, moved = defaultdict(dict), []  # (title, word): the paragraphs that hold the word
     for q in questions:
-        articles[q.title].setdefault(q.context, None)
-    for contexts in articles.values():
-        contexts.update((c, set(re.findall(r"\w+", c.casefold()))) for c in contexts)
-    counts = {t: Counter(chain(*contexts.values())) for t, contexts in articles.items()}
+        if q.context not in holders[q.title, ""]:  # "": all paragraphs of the article
+            for word in {"", *re.findall(r"\w+", q.context.casefold())}:
+                holders[q.title, word][q.context] = None
     for q in (q for q in questions if q.answers):
-        contexts, golds = articles[q.title], [answer.text.casefold() for answer in q.answers]
-        asked = sorted(set(re.findall(r"\w+", q.question.casefold())))
-        idf = {w: math.log(len(contexts) / counts[q.title][w]) for w in asked if counts[q.title][w]}
-        scores = {c: sum(idf[w] for w in idf if w in contexts[c]) for c in contexts}
-        for context in sorted(contexts, key=scores.get, reverse=True):
-            fits = context != q.context and scores[context] > 0
-            if fits and not any(gold in context.casefold() for gold in golds):
+        scores = dict.fromkeys(holders[q.title, ""], 0.0)
+        for word in sorted({*re.findall(r"\w+", q.question.casefold())}):
+            for context in (found := holders.get((q.title, word), ())):
+                scores[context] += math.log(len(scores) / len(found))
+        for context in sorted(scores, key=scores.get, reverse=True):
+            held = any(gold.text.casefold() in context.casefold() for gold in q.answers)
+            if context != q.context and scores[context] > 0 and not held:
                 moved.append(Question(q.id + "-rematched", q.question, context, [], q.title))
                 break
     return moved
@@ -558,14 +496,14 @@ LAST_NAMES = "Abel Berg Cole Dunn Eads Ford Gray Hale Ivers Jung Kerr Lowe Moss 
 CITIES = "Arlon Brast Celle Dorin Ettal Fargo Ghent Horst Imola Jena Kolm Lodi Mesa Narva".split()
 FIRMS = "Acton Bolt Crest Delta Ember Flux Gamma Helix Icon Jolt Krona Lumen Mango Nova".split()
 JOBS = "baker pilot nurse judge miner poet farmer tailor singer clerk mason weaver".split()
-RELATIONS = [  # (answers, statements, question): {p} is a person, {a} the answer
-    (CITIES, ["{p} was born in {a}", "{a} was the home town of {p}"], "Where was {p} born?"),
-    (CITIES, ["{p} studied in {a}", "{p} went to school in {a}"], "In which city did {p} study?"),
-    (FIRMS, ["{p} founded {a}", "{a} was set up by {p}"], "Which company was founded by {p}?"),
-    (JOBS, ["{p} worked as a {a}", "the job of {p} was {a}"], "What was the job of {p}?"),
-    (None, ["{p} was taught by {a}", "{a} was the teacher of {p}"], "Who was the teacher of {p}?"),
-    (range(1700, 1999), ["{p} died in {a}", "in {a} death came to {p}"], "When did {p} die?"),
-]
+RELATIONS = {  # question: (answers, statements); {p} is a person, {a} the answer
+    "Where was {p} born?": (CITIES, ["{p} was born in {a}", "{a} was the home town of {p}"]),
+    "In which city did {p} study?": (CITIES, ["{p} studied in {a}", "{p} went to school in {a}"]),
+    "Which company was founded by {p}?": (FIRMS, ["{p} founded {a}", "{a} was set up by {p}"]),
+    "What was the job of {p}?": (JOBS, ["{p} worked as a {a}", "the job of {p} was {a}"]),
+    "Who was the teacher of {p}?": ([], ["{p} was taught by {a}", "{a} was the teacher of {p}"]),
+    "When did {p} die?": (range(1700, 1999), ["{p} died in {a}", "in {a} death came to {p}"]),
+}
 
 
 def toy_corpus(n, seed, kind="plain"):
@@ -575,27 +513,25 @@ def toy_corpus(n, seed, kind="plain"):
     for a stated relation of somebody else. `kind` is "plain" or one of attack (fewer than n).
     """
     rng, questions = random.Random(seed), []
+    known = {}  # an article does not contradict itself
     while len(questions) < n:
         title = f"toy article {len(questions) // 40}"
-        if len(questions) % 40 == 0:
-            known = {}  # an article does not contradict itself
         first, last = rng.sample(FIRST_NAMES, 2), rng.sample(LAST_NAMES, 3)
         people = [f"{first[0]} {last[0]}", f"{first[0]} {last[1]}", f"{first[1]} {last[0]}"]
-        relations = rng.sample(range(len(RELATIONS)), 4)
+        relations = rng.sample(list(RELATIONS), 4)
         relations += rng.sample(relations, rng.random() < 0.3)
         context, facts = "", {}
-        for person, r in dict.fromkeys((rng.choice(people), r) for r in relations):
-            answers, statements, _ = RELATIONS[r]
+        for person, asked in dict.fromkeys((rng.choice(people), asked) for asked in relations):
+            answers, statements = RELATIONS[asked]
             answers = answers or [f"{name} {last[2]}" for name in FIRST_NAMES]
-            answer = known.setdefault((person, r), str(rng.choice(answers)))
-            before, after = rng.choice(statements).format(p=person, a="|").split("|")
-            facts[person, r] = Answer(answer, len(context) + len(before))
-            sentence = before + answer + after + ". "
-            context += sentence[0].upper() + sentence[1:]
-        near = [(person, r) for _, r in facts for person in people if (person, r) not in facts]
-        for person, r in rng.sample(list(facts), 2) + rng.sample(near, 2):
-            key, text = f"toy-{seed}-{len(questions)}", RELATIONS[r][2].format(p=person)
-            answers = [facts[person, r]] if (person, r) in facts else []
+            answer = known.setdefault((title, person, asked), str(rng.choice(answers)))
+            sentence = rng.choice(statements).format(p=person, a=answer)
+            facts[person, asked] = Answer(answer, len(context) + sentence.index(answer))
+            context += sentence[0].upper() + sentence[1:] + ". "
+        near = [(p, asked) for _, asked in facts for p in people if (p, asked) not in facts]
+        for person, asked in rng.sample(list(facts), 2) + rng.sample(near, 2):
+            key, text = f"toy-{seed}-{len(questions)}", asked.format(p=person)
+            answers = [facts[person, asked]] if (person, asked) in facts else []
             questions.append(Question(key, text, context.strip(), answers, title))
     return questions if kind == "plain" else attack(questions, kind, seed)
 

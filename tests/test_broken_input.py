@@ -770,6 +770,21 @@ def test_odd_but_usable(what, family, tmp_path, capsys):
     assert isinstance(score, float) and abs(score) < 1e31, f"no-answer score {score}"
 
 
+def test_what_training_leaves_out_is_named(tmp_path, capsys):
+    """Questions with an answer that stands nowhere: how many, and the ids of at most five."""
+    nowhere = {"text": ["the cafe", "the mill"], "answer_start": [15, 0]}
+    lost = [ROW | {"id": f"lost{k}", "answers": nowhere} for k in range(6)]
+    file = write_squad(tmp_path / "squad.json", [ROW, *lost])
+    arguments = ["train", "--train", file, "--init", FIXTURES / "bert", *SHAPE, "--epochs", 1]
+    main([str(argument) for argument in [*arguments, "--out", tmp_path / "run"]])
+    err = capsys.readouterr().err
+    (line,) = (line for line in err.splitlines() if "lost" in line)
+    assert line.startswith("6 questions "), line
+    named = re.findall(r"lost\d", line)
+    assert len(named) == len({*named}) == 5, line
+    assert "\n1 windows of " in "\n" + err, err
+
+
 def test_a_pipe_can_be_read(tmp_path, capsys):
     """`evaluate run <(zcat squad.json.gz)`: a file that can be read once, and has no size."""
     pipe = fifo(tmp_path)
