@@ -778,7 +778,7 @@ def test_what_training_leaves_out_is_named(tmp_path, capsys):
     arguments = ["train", "--train", file, "--init", FIXTURES / "bert", *SHAPE, "--epochs", 1]
     main([str(argument) for argument in [*arguments, "--out", tmp_path / "run"]])
     err = capsys.readouterr().err
-    (line,) = (line for line in err.splitlines() if "lost" in line)
+    (line,) = (line for line in err.splitlines() if "left out" in line)
     assert line.startswith("6 questions "), line
     named = re.findall(r"lost\d", line)
     assert len(named) == len({*named}) == 5, line

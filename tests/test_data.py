@@ -179,14 +179,15 @@ def test_locate(context, text, start, expected, tmp_path):
 
 
 def test_lost_answers_are_kept(tmp_path, capsys):
-    """An answer that stands nowhere stays, for scoring by text; reading says nothing."""
+    """An answer that stands nowhere stays, for scoring by text, and its question is named."""
     rows = [row(), row(id="lost", answers={"text": ["z", "b"], "answer_start": [0, 0]})]
     questions = read_questions(write_json(tmp_path / "x.json", rows))
     assert [q.answers for q in questions] == [
         [Answer("b", 2)],
         [Answer("z", UNLOCATED), Answer("b", 2)],
     ]
-    assert capsys.readouterr() == ("", "")
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1) and "1 questions (lost)" in err, err
 
 
 def article(paragraph):
