@@ -280,7 +280,7 @@ def train(settings, resume=False):
     Under torchrun each process takes its share of every batch, and the first one writes.
     """
     out, began = Path(settings.out), time.monotonic()
-    if resume:
+    if resume and any(out.glob("[!.]*")):  # else it was stopped before it wrote a file
         begun, now = stored_settings(out), json.loads(json.dumps(asdict(settings)))
         changed = [name for name in now if name != "out" and begun.get(name) != now[name]]
         if changed:
