@@ -387,6 +387,18 @@ def answers(choose):
     return after(lambda q, new: replace(new, answers=choose(q.answers, new.answers)))
 
 
+def opening_stays(old, new):
+    """A gold moves if it starts behind the new sentence's place, not if it starts there."""
+    place = new.context.rfind(". ", 0, new.answers[-1].start) + 2
+    pairs = zip(old.answers, new.answers)
+    golds = [before if before.start <= place else moved for before, moved in pairs]
+    return replace(new, answers=[*golds, new.answers[-1]])
+
+
+def any_kind(kind):
+    return random.choice(["evidence", "template"]) if kind == "mixed" else kind
+
+
 def at_the_end(question, pool, rng, kind="mixed"):
     new = synthetic_answer(question, pool, rng, kind)
     while new and not new.context.startswith(question.context):
@@ -415,6 +427,7 @@ WRONG["synthetic_answer"] = [
     ("slot", context(lambda text: text.replace(". ", "."))),  # no spaces
     ("offsets", answers(lambda old, new: [*old, new[-1]])),  # as they were
     ("offsets", answers(lambda old, new: [new[0], *old[1:], new[-1]])),  # the first alone moved
+    ("opens", after(opening_stays)),
     ("random-slot", at_the_end),
     ("template", lambda q, p, r, kind="mixed": synthetic_answer(q, p, r, "evidence")),
     ("mixed", lambda q, p, r, kind: synthetic_answer(q, p, r, kind.replace("mixed", "evidence"))),
@@ -424,6 +437,8 @@ WRONG["synthetic_answer"] = [
     ("rest", after(lambda q, new: replace(new, id=q.id + "-synthetic"))),
     ("rest", after(lambda q, new: replace(new, title=""))),
     ("rng", lambda q, p, r, kind="mixed": synthetic_answer(q, p, random, kind)),
+    ("rng", lambda q, p, r, kind="mixed": synthetic_answer(q, random.sample(p, len(p)), r, kind)),
+    ("rng", lambda q, p, r, kind="mixed": synthetic_answer(q, p, r, any_kind(kind))),
     ("unanswerable", lambda q, *rest: synthetic_answer(q, *rest) or q),
     ("no-other", lambda q, *rest: synthetic_answer(q, *rest) or (q if q.answers else None)),
     ("unlocated", lambda q, *rest: synthetic_answer(q, *rest) or (q if "-1" in str(q) else None)),

@@ -338,6 +338,7 @@ TITLE = Answer("Who Cares? Not Me", 9)
 SONG = Question("8", "What did Ada sing?", "Ada sang Who Cares? Not Me. Ben left.", [TITLE], "Ada")
 TWO = replace(ADA, answers=[*ADA.answers, Answer("born in Oslo", 18)])
 BORN, ASKED = "Ada was born in Rome.", "Where was Ada born is Rome."
+OPENS = Question("9", "Who was born in Oslo?", CONTEXT, [Answer("Ada", 10)], "Ada")
 SLOTS = [CONTEXT[:at] + BORN + " " + CONTEXT[at:] for at in (0, 10, 32)] + [f"{CONTEXT} {BORN}"]
 
 
@@ -380,7 +381,7 @@ def rest(q):
 
 
 def one_seed(f, question, pool, _, kind):
-    return len({f(question, pool, random.Random(3), kind).context for _ in range(10)})
+    return len({f(question, pool, random.Random(3), kind).context for _ in range(40)})
 
 
 BOTH, AT = [("Oslo", "Rome")], "what stands at the answers' starts"
@@ -395,6 +396,7 @@ SYNTHETIC = [
     synthetic("offsets", AT, found, [("Oslo", "born in Oslo", "Rome")], TWO),
     synthetic("random-slot", "contexts", lambda q: q.context, sorted(SLOTS)),
     synthetic("template", f"contexts without {ASKED!r}", without(ASKED), [], kind="template"),
+    synthetic("opens", AT, found, [("Ada", "Rome")], OPENS, kind="template"),
     synthetic("mixed", "which sentence", which, [BORN, ASKED], kind="mixed"),
     synthetic("same-type", "the answers", listed, BOTH, pool=["1850", "Rome", "7"]),
     synthetic("new", "the answers", listed, BOTH, pool=["Ben", "Oslo", "Rome"]),
@@ -402,7 +404,9 @@ SYNTHETIC = [
         "inside-gold", "contexts without the gold", without(TITLE.text), [], SONG, ["Let It Be Now"]
     ),
     synthetic("rest", "id, question and title", rest, [rest(ADA)]),
-    synthetic("rng", "", None, 1)._replace(call=one_seed, what="number of contexts from one seed"),
+    synthetic("rng", "", None, 1, ADA, ["Rome", "Bern", "Lima", "Kyiv"], "mixed")._replace(
+        call=one_seed, what="number of contexts from one seed"
+    ),
     impossible("unanswerable", replace(ADA, answers=[]), ["Rome"]),
     impossible("no-other", ADA, []),
     impossible("no-other", ADA, ["Oslo", "1850"]),

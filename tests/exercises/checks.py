@@ -67,7 +67,7 @@ def show(value):
     if isinstance(value, Answer):
         return f"Answer({value.text!r}, {value.start})"
     if isinstance(value, Question):
-        return f"Question({value.question!r}, {value.context!r}, {show(value.answers)})"
+        return f"Question({', '.join(f'{k}={show(v)}' for k, v in vars(value).items())})"
     return "random.Random(0)" if isinstance(value, random.Random) else repr(value)
 
 

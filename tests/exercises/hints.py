@@ -7,7 +7,8 @@ ANY = {  # accidents that can happen in every exercise
     "dtype": "Another dtype than the docstring says; an empty list, say, makes an array of floats.",
     "endless": "Is there a loop that never ends? Print what changes in it.",
     "in-place": "Your function changed its argument, which the caller still needs: work on a copy.",
-    "nan": "NaN: 0 / 0 (no labels?), 0 * -inf (padding?), or softmax of -inf alone (mask upside down?)",
+    "nan": "NaN: 0 / 0 (no labels?), 0 * -inf (padding?), or softmax of -inf alone "
+    "(mask upside down, or masked queries instead of keys?)",
 }
 
 HINTS = {
@@ -23,7 +24,7 @@ HINTS = {
     },
     "token_f1": {
         "harmonic": "Precision P is common / predicted words, recall R common / gold; 2PR / (P + R).",
-        "bag": "A word counts as often as *both* texts have it, here once: bags, not sets.",
+        "bag": "A word counts as often as *both* texts have it: bags, not sets.",
         "nothing-common": "Without a common word F1 is 0, and P + R must not divide.",
         "normalised": "Normalise both texts first.",
         "empty": "Where a text has no words left, F1 is 1 if both have none, else 0.",
@@ -35,7 +36,7 @@ HINTS = {
         "part": "A token that holds a part of the answer covers it; starts and ends may differ.",
         "no-token": "No token holds a character of the answer: -1, -1.",
         "unlocated": "A start of -1 (UNLOCATED) is no place: -1, -1.",
-        "every-answer": "One row for each answer, in their order; without answers the shape is (0, 2).",
+        "every-answer": "One row an answer, in their order. Without answers: an int array of shape (0, 2).",
     },
     "window_bounds": {
         "stop": "The stop is one after the window's last token, and never beyond the context.",
@@ -59,9 +60,9 @@ HINTS = {
         "axis": "Query 0 has scores ln 3 and 0: over the *keys* (all real: True) that is 3/4, 1/4.",
         "scale": "Divide the scores by sqrt(d), here 2: then q k is ln 3.",
         "not-zero": "A padded key's score must be very low; a score of 0 still weighs e^0 = 1.",
-        "mask": "Softmax over padding: keys where the mask is False must weigh nothing.",
+        "mask": "Softmax over padding: bring the mask to (B, 1, 1, T); keys where it is False weigh 0.",
         "mask-first": "Mask the scores *before* the softmax, so that what is left sums to 1.",
-        "batch": "The mask (B, T) is about keys; it holds for all heads and queries of its row of B.",
+        "batch": "The mask is about keys, for all heads and queries of its row: bring it to (B, 1, 1, T).",
         "dropout": "p = 0.5 zeroes half of the weights (1/8 each) after the softmax, and doubles the others.",
     },
     "default_loss": {
@@ -129,6 +130,8 @@ HINTS = {
         "evidence": "The sentence around the gold, and it alone, with Rome in Oslo's place.",
         "slot": "Before a sentence or at the end, one space between sentences, the rest as it was.",
         "offsets": "An answer's text stands at its start; golds behind the new sentence have moved.",
+        "opens": "A gold at the first character of a sentence moves too when the new sentence "
+        "goes before it.",
         "random-slot": "The place is drawn: each of the four must come up.",
         "template": "The question without its '?', then ' is ', the new answer and a full stop.",
         "mixed": "Both kinds of sentence must come up.",
@@ -136,7 +139,7 @@ HINTS = {
         "new": "What the context already holds is no new answer.",
         "inside-gold": "A gold may hold the end of a sentence: nothing is put inside of it.",
         "rest": "Id, question and title stay as they were.",
-        "rng": "Draw from `rng` alone, so that one seed gives one result.",
+        "rng": "Draw place, answer and kind from `rng` alone, so that one seed gives one result.",
         "unanswerable": "A question without golds: None.",
         "no-other": "No answer in the pool fits: None.",
         "unlocated": "A gold without a place in the text: None.",

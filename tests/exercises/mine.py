@@ -2,6 +2,8 @@
 
 Ten exercises in the paper's order; each is a function of the project, which is the solution
 (data.py, model.py, robust_eqa.py: look there last). One exercise: python -m pytest --mine -k spans
+Answer(text, start) and Question(id, question, context, answers, title) are frozen; answers is a
+list of Answer, and dataclasses.replace makes a changed copy.
 Letters: B windows in a batch, T positions in a window, H heads, d width of a head.
 """
 # ruff: noqa: F401, I001 (the imports are there for your code; add others as you like)
@@ -72,7 +74,8 @@ def window_label(golds, start, stop):
 
     (k, 2) int array of first and last tokens (inclusive; -1, -1 where a gold has no tokens)
     -> (j, 2) array of those inside, unchanged and in their order; and ANSWER if there is one,
-    ELSEWHERE if there are golds but none inside, NO_ANSWER if the question has no golds.
+    ELSEWHERE if there are golds but none inside, NO_ANSWER if the question has no golds
+    (ANSWER 0, ELSEWHERE 1, NO_ANSWER 2).
     """
     raise NotImplementedError  # your code (about 6 lines)
 
@@ -172,9 +175,12 @@ def synthetic_answer(question, pool, rng, kind="mixed"):
     """Put a new sentence with another answer into the context, so that both answers are gold.
 
     Question, list of texts, random.Random, kind -> new Question (dataclasses.replace), or None.
-    The new answer is drawn from the pool: of the first gold's type (a name for a name, a number
-    for a number) and not in the context yet. The sentence, by kind:
-      "evidence"  the sentence that holds the first gold, the new answer in the gold's place
+    The new answer is drawn from the pool: of the first gold's type, and no substring of the context
+    yet, upper and lower case alike. A text's type is a kind and its number of words (four or more
+    count as four); the kind is the first of these that fits: a year (1000 to 2099, alone), a number
+    (a digit somewhere), a name (a word that begins with A to Z), words. The sentence, by kind:
+      "evidence"  from the last sentence start at or before the first gold to the first sentence end
+                  at or after the gold's end, the new answer in the gold's place
       "template"  "<question without ?> is <new answer>."
       "mixed"     one of the two, drawn from rng
     Where it goes is drawn from rng: before any sentence or at the end, one space between
