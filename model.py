@@ -57,7 +57,7 @@ def dropout(x, p):
     if p == 0 or x.device.type != "cpu":
         return F.dropout(x, p)
     # F.dropout spends a 64-bit random number on each element. Here one serves four, and integer
-    # arithmetic makes the factors 0 and 1, as bits of bfloat16: it takes a fifth of the time.
+    # arithmetic makes the factors 0 and 1, as bits of bfloat16, in which it takes a fifth of the time.
     draws = torch.empty(x.numel() // 4 + 1, dtype=torch.int64).random_(-(2**63), None)
     draws = draws.view(torch.int16)[: x.numel()].view(x.shape)
     kept = min(max(1, round(p * 65536)), 65535) - 32768  # the least draw that keeps its element

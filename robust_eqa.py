@@ -292,6 +292,8 @@ def train(settings, resume=False):
             print(f"{out}: this run has ended", file=sys.stderr)
             return load_model(out, head_required=True)
     if WORLD > 1:
+        if DEVICE == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         torch.distributed.init_process_group("nccl" if DEVICE == "cuda" else "gloo")
     tests, questions = read_tests(settings.eval), read_questions(settings.train)
     random.Random(settings.seed).shuffle(questions)
@@ -324,7 +326,8 @@ def train(settings, resume=False):
         data.write_file(out / "settings.json", asdict(settings))
     size = f"{sum(x.numel() for x in model.parameters()) / 1e6:.1f} M parameters, {DEVICE}"
     counts = f"{len(windows)} windows of {len(questions)} questions, {total} steps"
-    print(f"{counts}, {size}", file=sys.stderr)
+    if RANK == 0:
+        print(f"{counts}, {size}", file=sys.stderr)
     network = DistributedDataParallel(model) if WORLD > 1 else model
     done, stops = first, []  # Ctrl-C takes effect between two steps
     handler = signal.signal(signal.SIGINT, lambda *_: stops.append(True))
@@ -346,8 +349,10 @@ def train(settings, resume=False):
             loss = robust_loss(*logits, batch.start_labels, batch.end_labels, batch.mask, *weights)
         loss = loss * (len(mine) * WORLD / len(order[k]))  # so that the mean is the whole batch's
         loss.backward()
-        if WORLD > 1:  # what is logged is the whole batch's, too
-            torch.distributed.all_reduce(loss := loss.detach() / WORLD)
+        if WORLD > 1:  # all log the whole batch's loss, and stop together
+            both = torch.stack([loss.detach() / WORLD, loss.new_tensor(len(stops))])
+            torch.distributed.all_reduce(both)
+            loss, stops[:] = both[0], [True] * bool(both[1])
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -357,6 +362,7 @@ def train(settings, resume=False):
             log.append({"step": done, "loss": loss.item(), "gradient_norm": norm.item()})
             bar.set_postfix(loss=f"{loss.item():.3f}")
         if (logged or stops) and not math.isfinite(loss.item() + norm.item()):
+            signal.signal(signal.SIGINT, handler)
             raise InputError(f"step {done}: the loss is not finite any more; try a lower --lr")
         if scoring and RANK == 0:
             scores, _ = score_table(model, tokenizer, tests, settings)
@@ -454,6 +460,10 @@ def compare(settings, seeds, resume):
         raise InputError("compare needs --seeds from 1 and an --eval file with answers to attack")
     tests |= attacks
     results = {"default": defaultdict(list), "robust": defaultdict(list)}
+    if not resume:  # what an earlier comparison left is not to be taken for this one's
+        for pattern in "compare.json", "default-*/settings.json", "robust-*/settings.json":
+            for file in Path(settings.out).glob(pattern):
+                file.unlink()
     for (loss, rows), seed in itertools.product(results.items(), range(seeds)):
         share = 0.0 if loss == "default" else settings.synthetic
         out, seed = Path(settings.out) / f"{loss}-{seed}", settings.seed + seed
@@ -504,16 +514,18 @@ ARGUMENTS = {
 def run_training(command, given, resume, overwrite, seeds=0):
     """train and compare; neither replaces a run unless it is told to."""
     toy = given.get("train", "toy-train") == "toy-train" and not given.get("init")
+    replaces = toy and "out" not in given
     if toy:  # compare makes the attacks itself
         tests = tuple(data.TOY)[1 : 3 if command == "compare" else None]
-        given = TOY_SETTINGS | {"eval": tests} | given
+        place = "runs/toy" if command == "train" else "runs/compare"
+        given = TOY_SETTINGS | {"eval": tests, "out": place} | given
     settings = Settings(**given | ({"loss": "robust"} if command == "compare" else {}))
     out, old = Path(settings.out), stored_settings(settings.out)
-    ended = (out / "metrics.json").exists() or (out / "compare.json").exists()
+    ended = (out / ("metrics.json" if command == "train" else "compare.json")).exists()
     own = (old.get("train", "toy-train"), old.get("init", "")) == ("toy-train", "") and ended
     with refusing(out):
         used = any(out.glob("[!.]*"))  # a killed run may have left a hidden file
-    if used and not (resume or overwrite or (toy and "out" not in given and own)):
+    if used and not (resume or overwrite or (replaces and own)):
         raise InputError(f"{out}: is in use; add --resume, --overwrite or another --out")
     train(settings, resume) if command == "train" else compare(settings, seeds, resume)
 
@@ -540,17 +552,17 @@ def run_model(command, given, model, files=(), file="", output="", scores="", **
     settings = replace(settings, **given)
     if scores and scores == output:
         raise InputError(f"--scores {scores} is --output; name two files")
+    model, tokenizer = load_model(model, head_required=True)
     for place in filter(None, (output, scores)):
         data.write_file(place, None)  # before the work rather than after it
-    model, tokenizer = load_model(model, head_required=True)
     if command == "evaluate":
         return score_table(model, tokenizer, read_tests(files), settings)
     # Bytes that are no text reach Python as lone surrogates.
     asked = {name: text.encode(errors="replace").decode() for name, text in asked.items()}
-    questions = read_questions(file) if file else [Question("", answers=[], **asked)]
+    questions = read_questions(file) if file else [Question("asked", answers=[], **asked)]
     answers, _, no_answer = predict(model, tokenizer, questions, settings)
     if command == "ask":
-        return print(answers[""] or NONE)
+        return print(answers["asked"] or NONE)
     data.write_file(output, answers)
     if scores:
         data.write_file(scores, no_answer)
@@ -589,7 +601,8 @@ def main(arguments=None):
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as stop:
-        print(f"interrupted {stop}; train and compare go on with --resume", file=sys.stderr)
+        how = f" {stop}; go on with --resume" if stop.args else ""
+        print(f"interrupted{how}", file=sys.stderr)
         sys.exit(130)
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
