@@ -19,7 +19,7 @@ import time
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import safetensors.torch
@@ -227,7 +227,7 @@ class Settings:
     out: str = "runs/toy"  # run directory
     loss: Literal["robust", "default"] = "robust"  # the paper's, or the usual one
     synthetic: float = None  # share of answerable questions given a second answer; none: 0.3 or 0
-    synthetic_kind: Literal["mixed", "evidence", "template"] = "mixed"  # sentence that holds it
+    synthetic_kind: Literal["mixed", "evidence", "template"] = "mixed"  # form of that sentence
     qa_weight: float = 2.0  # weight of the QA loss [authors' code]
     tagging_weight: float = 1.0  # weight of the tagging loss [authors' code]
     positive_weight: float = 2.0  # weight of labelled positions in tagging [authors' code]
@@ -586,7 +586,9 @@ def main(arguments=None):
                 type=f.type if f.type in (int, float) else str,
                 nargs="+" if f.type is tuple else None,
                 default=argparse.SUPPRESS,
-                help=f"{comments[f.name]} (default: {f.default})",
+                metavar="|".join(get_args(f.type)) or None,
+                help=comments[f.name]
+                + f" (default: {f.default})" * (f.default not in (None, "", ())),
             )
     own = vars(parser.parse_args(arguments))
     command = own.pop("command")
