@@ -115,7 +115,7 @@ def _question(row, context, title):
     key = str(key) if type(key) is int else key
     golds = row.get("answers", []) if impossible else row["answers"]
     if not isinstance(golds, dict):  # a list of objects, where the Hub has an object of lists
-        golds = {key: [gold[key] for gold in golds] for key in ("text", "answer_start")}
+        golds = {field: [gold[field] for gold in golds] for field in ("text", "answer_start")}
     pairs = list(zip(golds["text"], golds["answer_start"], strict=True))
     if pairs and impossible:
         raise ValueError("it is impossible but has answers")

@@ -137,10 +137,9 @@ def predict(model, tokenizer, questions, settings):
     An answer is the best span, or empty where the no-answer score exceeds the threshold.
     """
     model, spans, no_answer = model.to(DEVICE).eval(), {}, {}
-    shape = min(settings.max_length, model.max_length), settings.stride
     for k in tqdm(range(0, len(questions), 500), "predict", disable=None, leave=False):
         part = questions[k : k + 500]  # so that memory does not grow with the questions
-        windows = make_windows(part, tokenizer, *shape, model.config.question_overlap)
+        windows = windows_of(part, model, tokenizer, settings)
         lengths, found = np.array([len(window) for window in windows]), np.zeros((len(windows), 4))
         for indices in length_bucketed(lengths, 32, np.random.default_rng(0)):
             batch = collate([windows[i] for i in indices], DEVICE, STEP)
@@ -263,6 +262,12 @@ def logits_of(model, batch):  # -> start and end logits (B, T)
         return model(batch.input_ids, batch.segment_ids, batch.mask)
 
 
+def windows_of(questions, model, tokenizer, settings):
+    """make_windows as the settings want it, as far as the model's positions go."""
+    shape = min(settings.max_length, model.max_length), settings.stride
+    return make_windows(questions, tokenizer, *shape, model.config.question_overlap)
+
+
 def read_tests(names):
     """{file name: questions}, in the order given."""
     tests = {Path(name).name: read_questions(name) for name in names}
@@ -305,8 +310,7 @@ def train(settings, resume=False):
     else:
         texts = {text for q in questions for text in (q.question, q.context)}
         model, tokenizer = new_model(sorted(texts), settings.max_length)
-    shape = min(settings.max_length, model.max_length), settings.stride
-    windows = make_windows(questions, tokenizer, *shape, model.to(DEVICE).config.question_overlap)
+    windows = windows_of(questions, model.to(DEVICE), tokenizer, settings)
     lost = dict.fromkeys(w.question.id for w in windows if (w.golds < 0).any())
     if lost:  # all-zero labels would teach that such a question has no answer
         print(f"{data.some_ids(lost)} have a gold that no token holds; left out", file=sys.stderr)

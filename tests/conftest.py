@@ -1,4 +1,4 @@
-"""`pytest --mine` checks your solutions, tests/exercises/mine.py, and nothing else."""
+"""`pytest --mine` checks your solutions, tests/exercises/mine.py, and nothing else; a fixture."""
 
 from pathlib import Path
 
@@ -31,3 +31,14 @@ def pytest_terminal_summary(terminalreporter, config):
         from exercises.checks import progress
 
         terminalreporter.write_line(progress(config.mine))
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Sums depend on the number of threads, and runs are to be identical across processes."""
+    import torch  # here: the exercises start without it
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

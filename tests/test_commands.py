@@ -25,6 +25,7 @@ from data import make_windows, read_questions, toy_corpus, write_questions
 from model import load_model
 from robust_eqa import main
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parent.parent
 BERT = ROOT / "tests" / "fixtures" / "bert"
 SCORES = "exact f1 total HasAns_exact HasAns_f1 HasAns_total NoAns_exact NoAns_f1 NoAns_total"
@@ -60,15 +61,6 @@ PARAGRAPHS = [  # (context, [(question, answers)]), as in SQuAD 2.0 with several
 
 
 # ---- helpers ---------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Sums depend on the number of threads, and runs are to be identical across processes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def child(*arguments, **environment):

@@ -24,6 +24,7 @@ from safetensors import safe_open
 import robust_eqa
 from robust_eqa import main
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TESTS = Path(__file__).parent
 BERT = TESTS / "fixtures" / "bert"  # with dropout, so that the random state matters
 STEPS, EVERY = 120, 20
@@ -127,15 +128,6 @@ def finish(process, status):
     out, err = process.communicate(timeout=120)
     assert process.returncode == status, f"exit status {process.returncode}: {out}{err}"
     return err
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Sums depend on the number of threads, and runs are to be identical across processes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def arguments(folder, out, steps=STEPS, every=EVERY):
