@@ -1,14 +1,15 @@
 """The experiments of the reproduction: train arms with several seeds, keep raw results, report.
 
-    python notebooks/experiments.py tune --init MINILM --sample 2000
-    python notebooks/experiments.py main --init MINILM --seeds 3 --lr 3e-4 --epochs 3
+    python notebooks/experiments.py tune --init MINILM --seeds 1 --limit 9000
+    python notebooks/experiments.py main --init MINILM
     python notebooks/experiments.py report
 
 The data files are those of the folder EQA_DATA. A run (an arm and a seed) ends as one line of
 results/<experiment>.jsonl. A run that has its line is skipped and one that was stopped goes on, so
-repeat a command until nothing is left. One process at a time per results folder. `ablations` and
-`kinds` are reported beside main's arms, `attacks` are made on main's models (trained first where
-they are missing): give them main's options.
+repeat a command until nothing is left. One process at a time per folder of results and of runs:
+for two, give each its own and join the lines. `ablations`, `kinds` and `ours` are reported beside
+main's arms, `attacks` are made on main's models (trained first where they are missing): give them
+main's options. A tenth of the training paragraphs is held out in all of them.
 
 What only an ablation needs is no option of robust_eqa.py: while such an arm trains, a function of
 the modules is replaced by one of this file (`replaced`).
@@ -16,6 +17,7 @@ the modules is replaced by one of this file (`replaced`).
 
 import argparse
 import json
+import math
 import os
 import platform
 import random
@@ -38,13 +40,16 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 import data
 from data import InputError, make_windows, read_questions, synthetic_answer
+from model import load_model
 from robust_eqa import Settings, normalize_answer, predict, robust_loss, squad_scores, train
 
 # --- Arms: changes to Settings, and perhaps a switch -----------------------------------------
-DEFAULTS = {"init": "", "train": "squad2-train-29k.json.gz", "lr": 3e-4, "epochs": 3.0}
-DEFAULTS |= {"batch_size": 16, "warmup": 200, "max_length": 384, "stride": 128}  # not tuned yet
+DEFAULTS = {"init": "", "train": "squad2-train-29k.json.gz", "lr": 6e-4, "epochs": 1.0}
+DEFAULTS |= {"batch_size": 16, "warmup": 200, "max_length": 384, "stride": 128, "dropout": 0.0}
 DEFAULT, PAPER = {"loss": "default", "synthetic": 0.0}, {"loss": "robust", "synthetic": 0.3}
-GRID = [{"lr": lr, "epochs": epochs} for lr in (1e-4, 3e-4, 5e-4) for epochs in (2.0, 4.0)]
+GRID = [(3e-4, 0.1, 16), (4e-4, 0.0, 16), (6e-4, 0.0, 16), (1e-3, 0.0, 16)]
+GRID += [(6e-4, 0.0, 8), (6e-4, 0.0, 32)]
+TUNED = ("lr", "dropout", "batch_size", "warmup")
 ARMS = {
     "main": {
         "default": DEFAULT,
@@ -70,9 +75,18 @@ ARMS = {
         "random-span": PAPER | {"switch": "random span"},
         "three-kinds": PAPER | {"switch": "three kinds"},
     },
-    "tune": {f"lr-{one['lr']}-epochs-{one['epochs']}": DEFAULT | one for one in GRID},
-    "progress": {"default": DEFAULT, "robust+synthetic": PAPER},
+    "tune": {  # of default training, on held-out training questions; the choice is for all arms
+        f"lr-{lr}-dropout-{rate}-batch-{size}": DEFAULT
+        | {"lr": lr, "dropout": rate, "batch_size": size, "warmup": 3200 // size}
+        for lr, rate, size in GRID
+    },
 }
+ARMS["ours"] = {  # not the paper's; a calibrated threshold, the third of ours, needs no training
+    "contrast": PAPER | {"switch": "contrast", "synthetic": 0.6},
+    "positive-weight-8": PAPER | {"positive_weight": 8.0},
+}
+BOTH = ARMS["ours"]["contrast"] | {"positive_weight": 8.0}
+ARMS["ours"]["contrast+positive-weight-8"] = BOTH
 ARMS["attacks"] = ARMS["main"]
 
 
@@ -115,6 +129,54 @@ def three_kinds(question, pool, rng, kind="mixed"):
     return make(question, pool, rng, kind)
 
 
+def contrast(question, pool, rng, kind="mixed"):
+    """Ours: half of the added sentences answer the question, half speak of others and are no gold.
+
+    The other half is the evidence sentence with another answer, as in training, in which names and
+    numbers that the question holds are exchanged too. AddOneSent's are made from the question.
+    """
+    made = synthetic_answer(question, pool, rng, "evidence")
+    if made is None or rng.random() < 0.5:
+        return made
+    fake, context, longer = (
+        made.answers[-1],
+        made.context,
+        len(made.context) - len(question.context),
+    )
+    slots = [0, *(m.end() for m in data.SENTENCE_END.finditer(question.context))]
+    slots = [k for k in (*slots, len(question.context)) if k <= fake.start < k + longer]
+    slot = next(k for k in slots if context[:k] + context[k + longer :] == question.context)
+
+    def another(match):
+        known = match[0] in question.question
+        return (known and data._another(match[0], question, pool, rng)) or match[0]
+
+    end = fake.start + len(fake.text)
+    before, after = (
+        data.ENTITY.sub(another, text)
+        for text in (context[slot : fake.start], context[end : slot + longer])
+    )
+    added = before + fake.text + after
+    if added == context[slot : slot + longer]:  # it still answers the question
+        return made
+    golds = [replace(a, start=a.start + len(added) * (a.start >= slot)) for a in question.answers]
+    context = context[:slot] + added + context[slot + longer :]
+    return replace(question, context=context, answers=golds)
+
+
+def with_dropout(rate):
+    """-> a function: load_model, but of a model that trains with another dropout."""
+
+    def load(*arguments, **named):
+        model, tokenizer = load_model(*arguments, **named)
+        rates = {"hidden_dropout_prob": rate, "attention_probs_dropout_prob": rate}
+        for module in (module for module in model.modules() if hasattr(module, "config")):
+            module.config = replace(module.config, **rates)
+        return model, tokenizer
+
+    return load
+
+
 def replaced(switch, settings):
     """What an arm's switch replaces while it trains: {name: function}."""
     padded = {"robust_eqa.robust_loss": padding_counts}  # up to max_length, as the authors do
@@ -125,6 +187,7 @@ def replaced(switch, settings):
         "no elsewhere": {"robust_eqa.make_windows": no_elsewhere},
         "random span": {"data.synthetic_answer": random_span},
         "three kinds": {"data.synthetic_answer": three_kinds},
+        "contrast": {"data.synthetic_answer": contrast},
         None: {},
     }[switch]
 
@@ -208,20 +271,24 @@ FURTHER["addonesent-three-times"] = attacked("addonesent", times=3)
 FURTHER["true-statement"] = true_statement  # must not hurt
 FURTHER["entity-swap"] = entity_swap  # must turn the answer to empty
 FURTHER = {name: (DEV, make, "squad2-dev") for name, make in FURTHER.items()}
-TABLES = dict.fromkeys(("main", "ablations", "kinds"), TESTS)
-TABLES["tune"] = {"held-out": ("held-out.json", list, None)}  # of the training file
-TABLES["attacks"] = {"squad2-dev": TESTS["squad2-dev"]} | FURTHER
-TABLES["progress"] = {name: TESTS[name] for name in ("squad2-dev", "information-seeking")}
+HELD_OUT = {"held-out": ("held-out.json", list, None)}  # of the training file
+TABLES = dict.fromkeys(("main", "ablations", "kinds", "ours"), HELD_OUT | TESTS) | {
+    "tune": HELD_OUT
+}
+UNCHANGED = {name: TESTS[name] for name in ("squad2-dev", "information-seeking")}
+TABLES["attacks"] = HELD_OUT | UNCHANGED | FURTHER
+PROGRESS = ("default", "robust+synthetic"), ("squad2-dev", "information-seeking"), 400
 
 
 def original_id(question):
     return question.id.split(ADVERSARIAL)[0].removesuffix("-rematched")
 
 
-def read_sets(table, folder, sample):
+def read_sets(table, folder, held, sample):
     """{name: questions}; of a larger set a fixed sample, of a changed one what the sample holds."""
-    files, sets = {file: read_questions(str(Path(folder, file))) for file, *_ in table.values()}, {}
+    files, sets = {"held-out.json": held}, {}
     for name, (file, make, source) in table.items():
+        files[file] = files.get(file) or read_questions(str(Path(folder, file)))
         questions = make(files[file])
         if source:
             kept = {question.id for question in sets[source]}
@@ -236,46 +303,40 @@ def read_sets(table, folder, sample):
 
 
 # --- A run: train, predict every set once, write one line -------------------------------------
-def failure(before, attacked, answer):
-    """Why F1 fell: "b" blank, "d" distracted (words that only the added text has), "o" other."""
-    if not answer:
-        return "b"
+def distracted(before, attacked, answer):
+    """Does the answer hold words, or a run of words, that only the added text has?"""
     old, new = before.context.split(), attacked.context.split()
     first = next((k for k, (x, y) in enumerate(zip(old, new)) if x != y), len(old))
     texts = " ".join(new[first : first + len(new) - len(old)]), before.context, answer
     added, original, answer = (f" {normalize_answer(text)} " for text in texts)
     new_words = set(answer.split()) & set(added.split()) - set(original.split())
-    return "d" if new_words or (answer in added and answer not in original) else "o"
+    return bool(new_words) or (answer in added and answer not in original)
 
 
 def evaluate(model, tokenizer, settings, table, sets):
-    """-> scores, pairs and no-answer scores, as the raw line holds them.
+    """-> official scores, and {set: {name: a value per question}}, as the raw line holds them.
 
-    pairs: of each attacked question F1 before and after, in tenths of a per cent, and the
-    failure's letter, "." where F1 did not fall; `ids` is a checksum of the questions' order.
+    f1: of the best span, blank or not, in tenths of a per cent; answerable: 1 or 0; no_answer: the
+    score, rounded up so that it stays on its side of 0; source: the place of the question in the
+    set before the attack; distracted: 1 where the best span is from the attack.
+    `ids` is a checksum of the questions' order.
     """
-    answers, scores, pairs, histograms = {}, {}, {}, {}
+    scores, found = {}, {}
     for name, questions in sets.items():
-        answers[name], spans, no_answer = predict(model, tokenizer, questions, settings)
+        _, spans, no_answer = predict(model, tokenizer, questions, settings)
         scores[name] = squad_scores(questions, spans, no_answer, settings.threshold)
-        for has, key in ((True, "HasAns"), (False, "NoAns")) if name == "squad2-dev" else ():
-            found = [no_answer[q.id] for q in questions if bool(q.answers) == has]
-            counts, _ = np.histogram(np.clip(found, -20, 19.99), 80, (-20, 20))
-            histograms[key] = counts.tolist()  # 80 bins from -20 to 20, the outer ones open
-    for name, questions in sets.items():
-        source, rows = table[name][2], []
-        before = {question.id: question for question in sets.get(source, [])}
-        for q in (q for q in questions if q.answers and source):
-            old, answer = before[original_id(q)], answers[name][q.id]
-            both = (old, answers[source][old.id]), (q, answer)
-            f1 = [round(10 * squad_scores([one], {one.id: text})["f1"]) for one, text in both]
-            rows.append((*f1, failure(old, q, answer) if f1[1] < f1[0] else "."))
-        if rows:
-            f1_before, f1_after, letters = zip(*rows)
-            ids = zlib.crc32(" ".join(q.id for q in questions).encode())
-            pairs[name] = {"ids": ids, "before": f1_before, "after": f1_after}
-            pairs[name]["failure"] = "".join(letters)
-    return {"scores": scores, "pairs": pairs, "no_answer": histograms}
+        f1 = [round(10 * squad_scores([q], {q.id: spans[q.id]})["f1"]) for q in questions]
+        golds = [int(bool(q.answers)) for q in questions]
+        rounded = [math.ceil(100 * no_answer[q.id]) / 100 for q in questions]
+        ids = zlib.crc32(" ".join(q.id for q in questions).encode())
+        found[name] = {"ids": ids, "f1": f1, "answerable": golds, "no_answer": rounded}
+        if source := table[name][2]:
+            places = {question.id: k for k, question in enumerate(sets[source])}
+            found[name]["source"] = [places[original_id(q)] for q in questions]
+            pairs = [(sets[source][k], q) for k, q in zip(found[name]["source"], questions)]
+            fell_for = [distracted(old, q, spans[q.id]) for old, q in pairs]
+            found[name]["distracted"] = list(map(int, fell_for))
+    return {"scores": scores, "questions": found}
 
 
 def surroundings():
@@ -296,12 +357,13 @@ def read_lines(folder, experiment):
     return list(map(json.loads, file.read_text("utf-8").splitlines())) if file.exists() else []
 
 
-def run(own, arm, settings, switch, common, sets):
+def run(own, arm, settings, switch, dropout, common, sets):
     """Train, or go on training, predict, and add the line to the raw results."""
     began, out = time.monotonic(), Path(settings.out)
     resumed = (out / "settings.json").exists()
     with ExitStack() as stack:
-        for name, new in replaced(switch, settings).items():
+        switches = replaced(switch, settings) | {"robust_eqa.load_model": with_dropout(dropout)}
+        for name, new in switches.items():
             stack.enter_context(mock.patch(name, new))
         model, tokenizer = train(settings, resumed)
     trained = time.monotonic()
@@ -309,6 +371,7 @@ def run(own, arm, settings, switch, common, sets):
     minutes = {"train": trained - began, "predict": time.monotonic() - trained}
     line = {"experiment": own.experiment, "arm": arm, "seed": settings.seed, "switch": switch}
     line["settings"] = asdict(settings) | {k: common[k] for k in ("init", "train", "limit")}
+    line["settings"]["dropout"] = dropout
     del line["settings"]["out"], line["settings"]["eval"]
     line |= {"common": common, **surroundings(), "resumed": resumed}
     line["commit"] = own.commit or line["commit"]
@@ -340,41 +403,67 @@ def run_all(own):
         return
     folder = Path(own.runs, "main" if experiment == "attacks" else experiment)
     rng, questions = random.Random(0), read_questions(str(Path(own.data, own.train)))
-    if experiment == "tune":
-        contexts = sorted({question.context for question in questions})
-        held = {*rng.sample(contexts, len(contexts) // 10)}
-        data.write_questions([q for q in questions if q.context in held], folder / "held-out.json")
-        questions = [q for q in questions if q.context not in held]
+    contexts = sorted({question.context for question in questions})
+    held = {*rng.sample(contexts, len(contexts) // 10)}
+    held_out = [q for q in questions if q.context in held]
+    questions = [q for q in questions if q.context not in held]
     if own.limit:  # the same questions for every seed, unlike train's own limit
         kept = {q.id for q in rng.sample(questions, min(own.limit, len(questions)))}
         questions = [q for q in questions if q.id in kept]
     chosen = folder / f"{own.limit or 'all'}-of-{common['train']}"
     data.write_questions(questions, chosen)
-    sets = read_sets(TABLES[experiment], folder if experiment == "tune" else own.data, own.sample)
-    base = Settings(**options | {"train": str(chosen)})
-    if experiment == "progress":  # train() evaluates on files
-        for name, test in sets.items():
-            data.write_questions(test, folder / name)
+    sets = read_sets(TABLES[experiment], own.data, held_out, own.sample)
+    dropout = options.pop("dropout")
+    base, watched = Settings(**options | {"train": str(chosen)}), {}
+    arms_watched, names, few = PROGRESS
+    if experiment in ("main", "attacks"):  # train() evaluates on files
+        kept = {question.id for question in sets["squad2-dev"][:few]}
+        for name in names:
+            test = [q for q in sets[name] if original_id(q) in kept]
+            data.write_questions(test, folder / f"{name}-{few}")
         every = max(1, round(own.epochs * len(questions) / own.batch_size / 10))
-        base = replace(base, eval=tuple(str(folder / name) for name in sets), eval_every=every)
+        watched = {"eval": tuple(str(folder / f"{name}-{few}") for name in names)}
+        watched["eval_every"] = every
     for arm, seed in todo:
         changes = dict(arms[arm])
-        switch = changes.pop("switch", None)
+        switch, rate = changes.pop("switch", None), changes.pop("dropout", dropout)
+        changes |= watched if arm in arms_watched else {}
         settings = replace(base, **changes, seed=seed, out=str(folder / f"{arm}-{seed}"))
-        run(own, arm, settings, switch, common, sets)
+        run(own, arm, settings, switch, rate, common, sets)
 
 
 # --- Report: from the raw lines alone; arms are {arm: [line of a seed]} ------------------------
-def measures(line):
+def question_f1(line, name, threshold):
+    """(questions,) F1 in per cent where a no-answer score above the threshold means blank."""
+    found = line["questions"][name]
+    blank = np.array(found["no_answer"]) > threshold
+    return np.where(blank, 100 * (1 - np.array(found["answerable"])), np.array(found["f1"]) / 10)
+
+
+def answerable(line, name):
+    return np.array(line["questions"][name]["answerable"]) == 1
+
+
+def calibrated(line):
+    """The threshold with the best mean of HasAns and NoAns F1 on the held-out training questions."""
+    has, found = answerable(line, "held-out"), sorted(line["questions"]["held-out"]["no_answer"])
+    values = (question_f1(line, "held-out", threshold) for threshold in found)
+    return found[int(np.argmax([f1[has].mean() + f1[~has].mean() for f1 in values]))]
+
+
+def measures(line, threshold):
     """{name: F1} of a run; the means only where every test set was scored."""
     found, groups = {}, {"HasAns": [], "NoAns": []}
-    for name, scores in line["scores"].items():
-        parts = [group for group in groups if f"{group}_f1" in scores]
-        for key in ["f1"] + ["HasAns_f1", "NoAns_f1", "best_f1"] * (len(parts) == 2):
-            found[f"{name} {key}"] = scores[key]
-        for group in parts:
-            groups[group].append(scores[f"{group}_f1"])
-    if line["scores"].keys() == TESTS.keys():
+    for name in line["questions"]:
+        f1, has = question_f1(line, name, threshold), answerable(line, name)
+        found[f"{name} F1"] = f1.mean()
+        if has.any() and not has.all():
+            found[f"{name} best F1, in hindsight"] = line["scores"][name]["best_f1"]
+        for group, chosen in (("HasAns", has), ("NoAns", ~has)):
+            if chosen.any():
+                groups[group] += [f1[chosen].mean()] * (name != "held-out")
+                found |= {f"{name} {group}": f1[chosen].mean()} if not chosen.all() else {}
+    if TESTS.keys() <= line["questions"].keys():
         means = {f"mean of {group} sets": np.mean(values) for group, values in groups.items()}
         found |= means | {"mean of both means": np.mean(list(means.values()))}
     return found
@@ -386,12 +475,26 @@ def spread(values):
     return f"{np.mean(values):.1f}{deviation} ({len(values)})" if len(values) else "not run"
 
 
-def score_rows(arms):
-    found = {arm: [measures(line) for line in lines] for arm, lines in arms.items()}
+def score_rows(arms, threshold_of):
+    found = {arm: [measures(line, threshold_of(line)) for line in arms[arm]] for arm in arms}
     rows = [["F1, mean ± sd (seeds)", *arms]]
     for name in dict.fromkeys(name for runs in found.values() for one in runs for name in one):
         values = ([one[name] for one in runs if name in one] for runs in found.values())
         rows.append([name, *map(spread, values)])
+    rows.append(["threshold", *(spread(list(map(threshold_of, runs))) for runs in arms.values())])
+    return rows
+
+
+def gain_rows(arms, threshold_of):
+    """What an arm gains on default training of the same seed."""
+    found = {arm: {x["seed"]: measures(x, threshold_of(x)) for x in arms[arm]} for arm in arms}
+    rows = [["minus default's, same seed", *arms]]
+    for name in ("squad2-dev F1", "mean of both means"):
+        cells = []
+        for runs in found.values():
+            both = [(one, found["default"].get(seed, {})) for seed, one in runs.items()]
+            cells.append(spread([a[name] - b[name] for a, b in both if name in a and name in b]))
+        rows.append([name, *cells])
     return rows
 
 
@@ -408,53 +511,87 @@ def drop_ratio(default, own):
     (before, after), (own_before, own_after) = default.mean((0, 2)), own.mean((0, 2))
     if before - after < 3:
         return f"none: default loses {before - after:.1f}, less than 3"
+    ratio = f"{(own_before - own_after) / (before - after):.2f}"
     if min(before, own_before) < 60:
-        return f"none: F1 before is {before:.1f} (default) and {own_before:.1f}, not 60"
-    return f"{(own_before - own_after) / (before - after):.2f}"
+        return f"({ratio}: F1 before is {before:.1f} (default) and {own_before:.1f}, not 60)"
+    return ratio
 
 
-def drop_rows(arms):
+def attack_pairs(lines, name, threshold_of):
+    """F1 (seeds, 2, questions) before and after an attack, and why it fell: % b, d, o of all."""
+    f1, reasons = [], Counter()
+    for line in lines:
+        found, threshold = line["questions"][name], threshold_of(line)
+        before = question_f1(line, TABLES[line["experiment"]][name][2], threshold)[found["source"]]
+        f1.append((before, question_f1(line, name, threshold)))
+        blank = np.array(found["no_answer"]) > threshold
+        why = np.where(blank, "b", np.where(np.array(found["distracted"]) == 1, "d", "o"))
+        reasons.update(why[f1[-1][1] < f1[-1][0]].tolist())
+    f1 = np.array(f1)
+    return f1, [100 * reasons[letter] / f1[:, 0].size for letter in "bdo"]
+
+
+def drop_rows(arms, threshold_of):
     rows = [["attack", "arm", "F1 before", "F1 after", "drop", "95% over questions"]]
     rows[0] += ["% blank / distractor / other", "drop / default's"]
-    runs = [line["pairs"] for lines in arms.values() for line in lines]
-    for name in dict.fromkeys(name for pairs in runs for name in pairs):
-        if len({pairs[name]["ids"] for pairs in runs}) > 1:
+    lines = [line for runs in arms.values() for line in runs]
+    for name in dict.fromkeys(name for line in lines for name in line["questions"]):
+        if "source" not in lines[0]["questions"][name] or not answerable(lines[0], name).all():
+            continue
+        if len({line["questions"][name]["ids"] for line in lines}) > 1:
             raise InputError(f"{name}: the runs were attacked on different questions")
-        f1 = {}  # (seeds, 2, questions), in per cent
-        for arm, lines in arms.items():
-            pairs = [line["pairs"][name] for line in lines]
-            f1[arm] = found = np.array([[pair["before"], pair["after"]] for pair in pairs]) / 10
-            if pairs:
-                drops = found[:, 0] - found[:, 1]
-                cells = map(spread, (*found.mean(2).T, drops.mean(1)))
-                ends = "{:.1f} to {:.1f}".format(*interval(drops.mean(0)))
-                kinds = Counter("".join(pair["failure"] for pair in pairs))
-                kinds = " / ".join(f"{100 * kinds[letter] / drops.size:.1f}" for letter in "bdo")
-                ratio = drop_ratio(f1["default"], found)
-                rows.append([name, arm, *cells, ends, kinds, ratio])
+        pairs = {arm: attack_pairs(arms[arm], name, threshold_of) for arm in arms if arms[arm]}
+        for arm, (f1, kinds) in pairs.items():
+            drops = f1[:, 0] - f1[:, 1]
+            cells = map(spread, (*f1.mean(2).T, drops.mean(1)))
+            ends = "{:.1f} to {:.1f}".format(*interval(drops.mean(0)))
+            kinds = " / ".join(f"{share:.1f}" for share in kinds)
+            ratio = drop_ratio(pairs.get("default", [()])[0], f1)
+            rows.append([name, arm, *cells, ends, kinds, ratio])
     return rows
 
 
+def arms_of(results, experiment):
+    """{arm: [raw line]} of an experiment; ablations and kinds have main's runs beside them."""
+    lines, names = read_lines(results, experiment), ARMS[experiment]
+    if experiment in ("ablations", "kinds", "ours") and lines:
+        beside, seeds = read_lines(results, "main"), {line["seed"] for line in lines}
+        same = [x for x in beside if x["common"] == lines[0]["common"] and x["seed"] in seeds]
+        lines, names = same + lines, ARMS["main"] | names
+    return {arm: [line for line in lines if line["arm"] == arm] for arm in names}
+
+
 def report(own):
-    for experiment, names in ARMS.items():
+    for experiment in ARMS:
         lines = read_lines(own.results, experiment)
         spent = sum(sum(line["minutes"].values()) for line in lines)
         print(f"\n## {experiment}\n\n{len(lines)} runs, {spent:.0f} minutes")
-        if experiment in ("ablations", "kinds") and lines:
-            beside = read_lines(own.results, "main")
-            same = [line for line in beside if line["common"] == lines[0]["common"]]
-            print(f"Beside them: {len(same)} of main's {len(beside)} runs, with the same options")
-            lines, names = same + lines, ARMS["main"] | names
-        arms = {arm: [line for line in lines if line["arm"] == arm] for arm in names}
-        for head, *rows in (score_rows(arms), drop_rows(arms)):
-            for row in [head, ["---"] * len(head), *rows] if rows else []:
-                print("\n" * (row is head) + f"| {' | '.join(row)} |")
+        if experiment == "tune":
+            keys = "f1", "HasAns_f1", "NoAns_f1", "best_f1"
+            rows = [["--- "] * (len(TUNED) + len(keys))]
+            for line in lines:
+                scores = line["scores"]["held-out"]
+                rows.append(
+                    [str(line["settings"][x]) for x in TUNED] + [f"{scores[x]:.1f}" for x in keys]
+                )
+            for row in [[*TUNED, *keys], *rows]:
+                print(f"| {' | '.join(row)} |")
+            continue
+        arms = arms_of(own.results, experiment)
+        views = {"threshold 0, the paper's": lambda line: line["settings"]["threshold"]}
+        views |= {"threshold calibrated on held-out training questions, ours": calibrated}
+        for title, threshold_of in views.items() if lines else ():
+            print(f"\n### {experiment}, {title}")
+            for make in score_rows, gain_rows, drop_rows:
+                head, *rows = make(arms, threshold_of)
+                for row in [head, ["---"] * len(head), *rows] if rows else []:
+                    print("\n" * (row is head) + f"| {' | '.join(row)} |")
 
 
 def main(arguments=None):
     about = {"description": __doc__, "formatter_class": argparse.RawDescriptionHelpFormatter}
     parser = argparse.ArgumentParser(**about)
-    add, number = parser.add_argument, {"type": int, "default": 0}
+    add = parser.add_argument
     add("experiment", choices=[*ARMS, "report"])
     add("--data", default=os.environ.get("EQA_DATA", "."), help="folder of the data files")
     add("--results", default=HERE / "results", help="folder of the raw results")
@@ -462,11 +599,12 @@ def main(arguments=None):
     add("--seeds", type=int, default=3, help="runs of each arm: seeds 0, 1, ...")
     add("--arms", nargs="+", help="only these arms")
     add("--commit", default="", help="the commit, where git cannot tell")
-    add("--sample", help="test on a fixed sample of each set that has more questions", **number)
-    add("--limit", help="train on a fixed sample of the questions", **number)
+    add("--sample", type=int, default=1000, help="test on so many of each set, a fixed sample")
+    add("--limit", type=int, default=18000, help="train on a fixed sample of the questions")
     for f in fields(Settings):
         if f.name in DEFAULTS:
             add("--" + f.name.replace("_", "-"), type=f.type, default=DEFAULTS[f.name])
+    add("--dropout", type=float, default=DEFAULTS["dropout"])
     own = parser.parse_args(arguments)
     try:
         (report if own.experiment == "report" else run_all)(own)

@@ -5,7 +5,6 @@ import random
 import re
 import signal
 import sys
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,18 +118,22 @@ def test_raw_line(folder, lines, k):
         found = line["scores"][name]
         assert found["total"] == len(questions), name
         assert abs(found["f1"] - after.mean()) < 1e-9, (name, found["f1"], after.mean())
+        apart = np.abs(experiments.question_f1(line, name, 0.0) - after).max()
+        assert apart <= 0.0501, (name, apart)
         if before:
             old = [before[q.id.split("-high-conf")[0]] for q in questions]
             answers = robust_eqa.predict(model, tokenizer, list(before.values()), settings)[0]
-            pairs = line["pairs"][name]
-            for key, wanted in (("before", f1_by_counting(old, answers)), ("after", after)):
-                apart = np.abs(np.array(pairs[key]) / 10 - wanted).max()
-                assert len(pairs[key]) == len(wanted) and apart <= 0.0501, (name, key, apart)
-            fell = [a < b for b, a in zip(pairs["before"], pairs["after"])]
-            assert [letter != "." for letter in pairs["failure"]] == fell, name
-    counts = {key: sum(values) for key, values in line["no_answer"].items()}
-    dev_scores = line["scores"]["squad2-dev"]
-    assert counts == {key: dev_scores[f"{key}_total"] for key in ("HasAns", "NoAns")}
+            (pairs,), _ = experiments.attack_pairs([line], name, lambda line: 0.0)
+            for f1, wanted in zip(pairs, (f1_by_counting(old, answers), after), strict=True):
+                assert np.abs(f1 - wanted).max() <= 0.0501, name
+    for name, found in line["questions"].items():
+        scores = line["scores"][name]
+        assert len(found["f1"]) == len(found["no_answer"]) == scores["total"], name
+        for group, chosen in zip(("NoAns", "HasAns"), np.arange(2)[:, None]):
+            chosen = experiments.answerable(line, name) == chosen
+            if chosen.any():
+                f1 = experiments.question_f1(line, name, 0.0)[chosen].mean()
+                assert abs(f1 - scores[f"{group}_f1"]) < 0.051, (name, group)
 
 
 def test_a_second_call_does_nothing(folder, call, lines, capsys, monkeypatch):
@@ -163,7 +166,7 @@ def test_stopped_and_resumed_equals_unbroken(call, lines, monkeypatch):
     (line,) = call("main", *TINY, "--arms", "default", results="stopped")
     assert len(steps) == line["steps"] == lines[0]["steps"], "steps were taken again"
     assert line["resumed"] and not lines[0]["resumed"]
-    apart = {k for k in ("scores", "pairs", "no_answer", "settings") if line[k] != lines[0][k]}
+    apart = {k for k in ("scores", "questions", "settings") if line[k] != lines[0][k]}
     assert not apart, apart
 
 
@@ -171,7 +174,7 @@ def test_switches_act(call, lines):
     """Each switched arm scores otherwise than without its switch; nothing stays replaced."""
     originals = robust_eqa.robust_loss, robust_eqa.make_windows, data.synthetic_answer
     scores = [lines[1]["scores"]]
-    for name in ("ablations", "kinds"):
+    for name in ("ablations", "kinds", "ours"):
         arms = {a: changes for a, changes in experiments.ARMS[name].items() if "switch" in changes}
         for line in call(name, *TINY, "--arms", *arms):
             assert line["switch"] == arms[line["arm"]]["switch"]
@@ -186,24 +189,25 @@ def test_further_attacks_use_the_trained_models(call, lines, monkeypatch):
     found = call("attacks", *TINY, "--arms", *ARMS)
     for line, trained in zip(found, lines, strict=True):
         assert line["scores"]["squad2-dev"] == trained["scores"]["squad2-dev"]
-        assert line["scores"].keys() - {"squad2-dev"} == experiments.FURTHER.keys()
+        unchanged = {"held-out", *experiments.UNCHANGED}
+        assert line["scores"].keys() - unchanged == experiments.FURTHER.keys()
         assert line["scores"]["negation-last"] == trained["scores"]["negation"]
         assert "NoAns_f1" in line["scores"]["entity-swap"]
 
 
-def test_progress_and_tune(folder, call):
-    (line,) = call("progress", *TINY, "--arms", "default")
-    steps = [entry["step"] for entry in line["progress"] if entry["eval"] == "squad2-dev"]
-    assert steps == sorted(set(steps)) and len(steps) == line["steps"] - 1, (steps, line["steps"])
+def test_progress_and_tune(folder, call, lines):
+    """At 10% steps, of default and of the paper's arm; their sets are parts of main's."""
+    for line in lines:
+        for name in experiments.UNCHANGED:
+            steps = [x["step"] for x in line["progress"] if x["eval"] == f"{name}-400"]
+            assert steps == sorted(set(steps)) and len(steps) == line["steps"] - 1, steps
     arm = next(iter(experiments.ARMS["tune"]))
     (line,) = call("tune", *TINY, "--arms", arm)
-    assert line["settings"]["loss"] == "default" and line["settings"]["lr"] == 1e-4
+    assert line["settings"]["loss"] == "default" and line["settings"]["dropout"] == 0.1
     place = folder / "results" / "runs" / "tune"
-    held = read_questions(str(place / "held-out.json"))
     kept = read_questions(str(place / "64-of-squad2-train-29k.json.gz"))
-    shared = {q.context for q in held} & {q.context for q in kept}
-    assert len(kept) == 64 and not shared, f"{len(shared)} paragraphs are in both parts"
-    assert line["scores"]["held-out"]["total"] == min(40, len(held))
+    held = line["scores"]["held-out"]["total"]
+    assert len(kept) == 64 and 16 <= held <= 40
 
 
 # ---- the report ------------------------------------------------------------------------------
@@ -217,32 +221,42 @@ def table(text, head):
     return rows[0], rows[2:]
 
 
-def made_up_line(arm, seed, before, after, failure, none):
-    """A raw line of main whose HasAns sets have the F1 `before`'s mean, NoAns sets `none`."""
-    has = float(np.mean(before)) / 10
-    scores = {}
+def made_up_line(arm, seed, before, after, none, no_answer=(-1, -1, -1, -1), distracted=(0,) * 4):
+    """A raw line of main: F1 `before` on sets with answers, `none` of 10 blank on the others."""
+    has = {"ids": 1, "f1": before, "answerable": [1] * 4, "no_answer": [-1] * 4}
+    has_no = {"ids": 2, "f1": [0] * 10, "answerable": [0] * 10}
+    has_no["no_answer"] = [1] * none + [-1] * (10 - none)
+    both = {key: has[key] + has_no[key] for key in ("f1", "answerable", "no_answer")}
+    questions = {"held-out": both}
     for name in experiments.TESTS:
-        scores[name] = {"f1": has, "HasAns_f1": has}
+        questions[name] = has
         if name in ("information-seeking", "ace-competitive", "ace-non-competitive"):
-            scores[name] = {"f1": none, "NoAns_f1": none}
-    scores["squad2-dev"] |= {"f1": (has + none) / 2, "NoAns_f1": none, "best_f1": 90.0}
-    pairs = {"negation": {"ids": 1, "before": before, "after": after, "failure": failure}}
+            questions[name] = has_no
+    attacked = {
+        "ids": 3,
+        "f1": after,
+        "answerable": [1] * 4,
+        "no_answer": no_answer,
+        "distracted": distracted,
+    }
+    questions |= {"squad2-dev": both, "negation": attacked | {"source": [0, 1, 2, 3]}}
+    questions |= {"addonesent": attacked | {"source": [0, 1, 2, 3], "f1": before}}
+    scores = {name: {"best_f1": 90.0} for name in questions}
     line = {"experiment": "main", "arm": arm, "seed": seed, "common": {}, "minutes": {"train": 2}}
-    return line | {"scores": scores, "pairs": pairs}
+    return line | {"scores": scores, "questions": questions, "settings": {"threshold": 0.0}}
 
 
 def test_report_by_hand(tmp_path, capsys):
     """Two seeds: default falls from 80 to 40 and 30, the paper's arm from 70 to 60 and 70."""
+    full, most = [1000, 1000, 1000, 200], [1000, 1000, 800, 0]
+    blank, first = (1, -1, -1, -1), (0, 1, 0, 0)
+    paper = "robust+synthetic"
     lines = [
-        made_up_line("default", 0, [1000, 1000, 1000, 200], [0, 600, 800, 200], "bdo.", 50.0),
-        made_up_line("default", 1, [1000, 1000, 1000, 200], [0, 200, 800, 200], "bdd.", 60.0),
-        made_up_line(
-            "robust+synthetic", 0, [1000, 1000, 800, 0], [600, 1000, 800, 0], "o...", 80.0
-        ),
-        made_up_line(
-            "robust+synthetic", 1, [1000, 1000, 800, 0], [1000, 1000, 800, 0], "....", 80.0
-        ),
-        made_up_line("robust", 0, [1000, 1000, 0, 0], [0, 1000, 0, 0], "b...", 90.0),
+        made_up_line("default", 0, full, [500, 600, 800, 200], 5, blank, first),
+        made_up_line("default", 1, full, [900, 200, 800, 200], 6, blank, (0, 1, 1, 0)),
+        made_up_line(paper, 0, most, [600, 1000, 800, 0], 8),
+        made_up_line(paper, 1, most, most, 8),
+        made_up_line("robust", 0, [1000, 1000, 0, 0], [1000, 1000, 0, 0], 9, blank),
     ]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / "main.jsonl").write_text(text)
@@ -250,24 +264,44 @@ def test_report_by_hand(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "5 runs, 10 minutes" in printed and printed.count("0 runs, 0 minutes") == 5
     head, rows = table(printed, "F1, mean ± sd (seeds)")
-    assert head[1:] == ["default", "robust", "default+synthetic", "robust+synthetic"]
+    assert head[1:] == ["default", "robust", "default+synthetic", paper]
     rows = {row[0]: row[1:] for row in rows}
-    assert rows["squad2-dev NoAns_f1"] == [
-        "55.0 ± 7.1 (2)",
-        "90.0 (1)",
-        "not run",
-        "80.0 ± 0.0 (2)",
-    ]
-    assert rows["mean of HasAns sets"][0] == "80.0 ± 0.0 (2)"
+    wanted = ["55.0 ± 7.1 (2)", "90.0 (1)", "not run", "80.0 ± 0.0 (2)"]
+    assert rows["squad2-dev NoAns"] == wanted
+    # eight sets of F1 80 but for negation's 40 and 30, addonesent's 60, 55 where one is blank
+    means = [np.mean([80.0] * 5 + [55.0] + [after]) for after in (40.0, 30.0)]
+    assert rows["mean of HasAns sets"][0] == experiments.spread(means)
     assert rows["mean of NoAns sets"][0] == "55.0 ± 7.1 (2)"
-    assert rows["mean of both means"][0] == "67.5 ± 3.5 (2)"
-    rows = {row[1]: row[2:] for row in table(printed, "attack")[1]}
+    means = [(has + none) / 2 for has, none in zip(means, (50, 60))]
+    assert rows["mean of both means"][0] == experiments.spread(means)
+    rows = {row[0]: row[1:] for row in table(printed, "minus default's, same seed")[1]}
+    # dev: (4 * 80 + 50) / 14 and (4 * 80 + 60) / 14 against (4 * 70 + 80) / 14
+    gains = [(10 * 80 + 4 * 70 - 4 * 80 - 10 * none) / 14 for none in (50, 60)]
+    assert rows["squad2-dev F1"] == [
+        "0.0 ± 0.0 (2)",
+        f"{(4 * 50 + 10 * 90 - 4 * 80 - 10 * 50) / 14:.1f} (1)",
+        "not run",
+        experiments.spread(gains),
+    ]
+    drops = [row for row in table(printed, "attack")[1] if row[0] == "negation"]
+    rows = {row[1]: row[2:] for row in drops}
     assert rows["default"][:3] == ["80.0 ± 0.0 (2)", "35.0 ± 7.1 (2)", "45.0 ± 7.1 (2)"]
     assert rows["default"][4:] == ["25.0 / 37.5 / 12.5", "1.00"]
-    assert rows["robust+synthetic"][2] == "5.0 ± 7.1 (2)"
-    assert rows["robust+synthetic"][4:] == ["0.0 / 0.0 / 12.5", "0.11"]  # 5 / 45
-    assert rows["robust"][-1] == "none: F1 before is 80.0 (default) and 50.0, not 60"
+    assert rows[paper][2] == "5.0 ± 7.1 (2)"
+    assert rows[paper][4:] == ["0.0 / 0.0 / 12.5", "0.11"]  # 5 / 45
+    assert rows["robust"][-1] == "(0.56: F1 before is 80.0 (default) and 50.0, not 60)"
     assert "default+synthetic" not in rows
+
+
+def test_calibration_by_hand():
+    """Two golds found and one missed, two blanks: the threshold between the surest ones is best."""
+    line = {"questions": {"held-out": {}}}
+    found = {"f1": [1000, 500, 0, 0, 0], "answerable": [1, 1, 1, 0, 0]}
+    found["no_answer"] = [-3, 0.5, 2, 1, 4]
+    line["questions"]["held-out"] = found
+    assert experiments.calibrated(line) == 0.5
+    found["f1"][1] = 0  # then nothing is lost by calling it blank
+    assert experiments.calibrated(line) == -3
 
 
 def test_small_drops_have_no_ratio():
@@ -287,17 +321,15 @@ def test_report_follows_from_the_raw_file(folder, lines, capsys):
     experiments.main(["report", "--results", str(folder / "results")])
     printed = capsys.readouterr().out.split("## ablations")[0]
     _, rows = table(printed, "F1, mean ± sd (seeds)")
-    for name, *cells in rows[:5]:
+    for name, *cells in rows[:9]:
+        where, key = name.split(" ", 1)
+        key = {"F1": "f1", "HasAns": "HasAns_f1", "NoAns": "NoAns_f1"}.get(key, "best_f1")
         for cell, line in zip((cells[0], cells[3]), lines):
-            where, key = name.split()
-            assert cell == f"{line['scores'][where][key]:.1f} (1)", (name, cell)
-    for name, arm, before, after, drop, _, kinds, _ in table(printed, "attack")[1]:
-        pairs = lines[ARMS.index(arm)]["pairs"][name]
-        old, new = np.mean(pairs["before"]) / 10, np.mean(pairs["after"]) / 10
-        assert [before, after, drop] == [f"{x:.1f} (1)" for x in (old, new, old - new)]
-        shares = Counter(pairs["failure"])
-        shares = [100 * shares[letter] / len(pairs["failure"]) for letter in "bdo"]
-        assert kinds == " / ".join(f"{share:.1f}" for share in shares)
+            found = line["scores"][where][key]
+            assert abs(float(cell.removesuffix(" (1)")) - found) < 0.11, (name, cell, found)
+    for name, arm, _, after, *_ in table(printed, "attack")[1]:
+        found = lines[ARMS.index(arm)]["scores"][name]["f1"]
+        assert abs(float(after.removesuffix(" (1)")) - found) < 0.11, (name, arm)
 
 
 # ---- texts -----------------------------------------------------------------------------------
@@ -308,26 +340,32 @@ ADA = replace(ADA, answers=[Answer("Rome", 31)])
 FOOLED = replace(ADA, context=ADA.context + " Ben Berg was born in Oslo.")
 
 
-@pytest.mark.parametrize(
-    "answer, letter",
-    [
-        ("", "b"),
-        ("Oslo", "d"),
-        ("born in Oslo", "d"),
-        ("Ben", "d"),
-        ("far", "o"),
-        ("was born", "o"),
-    ],
-)
-def test_failures_by_hand(answer, letter):
-    assert experiments.failure(ADA, FOOLED, answer) == letter
+@pytest.mark.parametrize("answer", ["Oslo", "born in Oslo", "Ben"])
+def test_distracted_by_hand(answer):
+    assert experiments.distracted(ADA, FOOLED, answer)
+    assert not any(experiments.distracted(ADA, FOOLED, text) for text in ("far", "was born", ""))
 
 
-def test_failure_of_a_moved_sentence():
+def test_distracted_by_a_moved_sentence():
     """Words of both texts in an order that only the added one has; and a sentence in the middle."""
     told = replace(ADA, context="Ada Abel sang. Ada sang far. She was born in Rome. It is far.")
-    assert experiments.failure(ADA, told, "sang far") == "d"
-    assert experiments.failure(ADA, told, "Ada Abel") == "o"
+    assert experiments.distracted(ADA, told, "sang far")
+    assert not experiments.distracted(ADA, told, "Ada Abel")
+
+
+def test_contrast():
+    """Some added sentences answer the question; the others name none of its names and are no gold."""
+    questions = [q for q in toy_corpus(400, 5) if q.answers]
+    pool, rng, others = data.answer_pool(questions), random.Random(0), 0
+    for q in questions:
+        made = experiments.contrast(q, pool, rng)
+        assert places(made) == [a.text for a in made.answers], made
+        assert made.answers[0].text == q.answers[0].text and made.question == q.question
+        added = len(made.context) - len(q.context)
+        cut = (made.context[:k] + made.context[k + added :] for k in range(len(made.context)))
+        assert q.context in cut
+        others += len(made.answers) == 1
+    assert 0.4 * len(questions) < others < 0.6 * len(questions), others
 
 
 def places(question):
