@@ -357,7 +357,7 @@ def read_lines(folder, experiment):
     return list(map(json.loads, file.read_text("utf-8").splitlines())) if file.exists() else []
 
 
-def run(own, arm, settings, switch, dropout, common, sets):
+def run(own, arm, settings, switch, dropout, common, where, sets):
     """Train, or go on training, predict, and add the line to the raw results."""
     began, out = time.monotonic(), Path(settings.out)
     resumed = (out / "settings.json").exists()
@@ -373,8 +373,7 @@ def run(own, arm, settings, switch, dropout, common, sets):
     line["settings"] = asdict(settings) | {k: common[k] for k in ("init", "train", "limit")}
     line["settings"]["dropout"] = dropout
     del line["settings"]["out"], line["settings"]["eval"]
-    line |= {"common": common, **surroundings(), "resumed": resumed}
-    line["commit"] = own.commit or line["commit"]
+    line |= {"common": common, **where, "resumed": resumed}
     line["minutes"] = {part: round(s / 60, 2) for part, s in minutes.items()}  # of this process
     logged = list(map(json.loads, (out / "metrics.jsonl").read_text("utf-8").splitlines()))
     line |= {"steps": logged[-1]["step"], "progress": [x for x in logged if "eval" in x], **found}
@@ -401,6 +400,7 @@ def run_all(own):
     print(f"{experiment}: {len(done)} runs done, {len(todo)} to do")
     if not todo:
         return
+    where = surroundings() | ({"commit": own.commit} if own.commit else {})
     folder = Path(own.runs, "main" if experiment == "attacks" else experiment)
     rng, questions = random.Random(0), read_questions(str(Path(own.data, own.train)))
     contexts = sorted({question.context for question in questions})
@@ -429,7 +429,7 @@ def run_all(own):
         switch, rate = changes.pop("switch", None), changes.pop("dropout", dropout)
         changes |= watched if arm in arms_watched else {}
         settings = replace(base, **changes, seed=seed, out=str(folder / f"{arm}-{seed}"))
-        run(own, arm, settings, switch, rate, common, sets)
+        run(own, arm, settings, switch, rate, common, where, sets)
 
 
 # --- Report: from the raw lines alone; arms are {arm: [line of a seed]} ------------------------

@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import robust_eqa
 from data import collate, length_bucketed, make_windows, read_questions, toy_corpus
 from model import Config, QAModel, load_model, new_model, save_model
-from robust_eqa import Settings, best_spans, decide, logits_of, predict, robust_loss
+from robust_eqa import Settings, backward, best_spans, decide, logits_of, predict
 
 LENGTH, STRIDE, MOST_TOKENS, BEST = 384, 128, 128, 20  # of windows, overlap, answers, n-best list
 DEV, TRAIN = "squad2-dev.json.gz", "squad2-train-29k.json.gz"
@@ -196,8 +196,7 @@ def our_steps(model, windows):
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=0.0, fused=True)
 
     def train(indices):
-        logits = logits_of(model.train(), batch := collated(windows, indices))
-        robust_loss(*logits, batch.start_labels, batch.end_labels, batch.mask).backward()
+        backward(model.train(), [windows[i] for i in indices], Settings())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()

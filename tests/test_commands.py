@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_metrics import plain_f1, plain_squad_scores
 
+import robust_eqa
 from data import make_windows, read_questions, toy_corpus, write_questions
 from model import load_model
 from robust_eqa import main
@@ -736,7 +737,21 @@ def test_refusals_of_a_real_process(toy, tmp_path):
         assert word in err and out == ""
 
 
-# ---- several processes -----------------------------------------------------------------------
+# ---- parts of a batch, several processes -----------------------------------------------------
+
+
+def test_parts_of_a_batch_train_like_the_whole(tmp_path, monkeypatch):
+    """Parts of one window each leave the whole batch's loss and weights, within rounding."""
+    short, found, losses = {"limit": 60, "batch_size": 7, "epochs": 1.0, "lr": 1e-3}, {}, {}
+    for part in (1, 10**9):
+        monkeypatch.setattr(robust_eqa, "PART", part)
+        out = tmp_path / str(part)
+        model, _ = robust_eqa.train(robust_eqa.Settings(out=str(out), **short))
+        found[part] = torch.cat([x.detach().flatten() for x in model.parameters()])
+        losses[part] = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])["loss"]
+    worst = (found[1] - found[10**9]).abs().max().item()
+    assert 0 < worst < 2e-4, worst  # equal bits would mean that nothing was cut
+    assert losses[1] == pytest.approx(losses[10**9], rel=1e-3)
 
 
 def test_two_processes_train_like_one(toy, tmp_path):
