@@ -8,8 +8,8 @@ The data files are those of the folder EQA_DATA. A run (an arm and a seed) ends 
 results/<experiment>.jsonl. A run that has its line is skipped and one that was stopped goes on, so
 repeat a command until nothing is left. One process at a time per folder of results and of runs:
 for two, give each its own and join the lines. `ablations`, `kinds` and `ours` are reported beside
-main's arms, `attacks` are made on main's models (trained first where they are missing): give them
-main's options. A tenth of the training paragraphs is held out in all of them.
+main's arms; `attacks` trains nothing new, it tests main's models (where they are missing it trains
+them first): give all of them main's options. A tenth of the training paragraphs is held out.
 
 What only an ablation needs is no option of robust_eqa.py: while such an arm trains, a function of
 the modules is replaced by one of this file (`replaced`).
@@ -41,7 +41,16 @@ sys.path.insert(0, str(HERE.parent))
 import data
 from data import InputError, make_windows, read_questions, synthetic_answer
 from model import load_model
-from robust_eqa import Settings, normalize_answer, predict, robust_loss, squad_scores, train
+from robust_eqa import (
+    Settings,
+    normalize_answer,
+    predict,
+    qa_loss,
+    robust_loss,
+    squad_scores,
+    tagging_loss,
+    train,
+)
 
 # --- Arms: changes to Settings, and perhaps a switch -----------------------------------------
 DEFAULTS = {"init": "", "train": "squad2-train-29k.json.gz", "lr": 6e-4, "epochs": 1.0}
@@ -58,7 +67,8 @@ ARMS = {
         "robust+synthetic": PAPER,
     },
     "ablations": {  # of robust+synthetic; main has the shares 0 and 0.3
-        # without tagging nothing ties scores to the threshold 0: compare best F1
+        # A constant added to all logits leaves the QA loss as it is, so that alone it does not tie
+        # scores to the threshold 0: compare best F1.
         "tagging-off": PAPER | {"tagging_weight": 0.0},
         "uniform-off": PAPER | {"switch": "cls label"},
         "weights-1-1": PAPER | {"qa_weight": 1.0, "tagging_weight": 1.0},
@@ -90,11 +100,14 @@ ARMS["ours"] = {  # not the paper's; a calibrated threshold, also ours, needs no
 ARMS["attacks"] = ARMS["main"]
 
 
-def cls_label(start_logits, end_logits, start_labels, end_labels, mask, *weights):
-    """The robust loss with [CLS] as the label, in both its parts, of a window without a gold."""
+def cls_label(start_logits, end_logits, start_labels, end_labels, mask, qa, tagging, positive):
+    """The robust loss with [CLS] as the QA loss's label of a window without a gold, for 1/n on all."""
     labels = torch.stack([start_labels, end_labels])  # (2, B, T)
-    labels[..., 0] = (~labels.any(-1)).to(labels)
-    return robust_loss(start_logits, end_logits, *labels, mask, *weights)
+    filled = labels.clone()
+    filled[..., 0] += ~labels.any(-1)
+    logits = start_logits, end_logits
+    tagged = tagging_loss(*logits, *labels, mask, positive)
+    return qa * qa_loss(*logits, *filled, mask) + tagging * tagged
 
 
 def padding_counts(start_logits, end_logits, start_labels, end_labels, mask, *weights):
@@ -130,13 +143,14 @@ def three_kinds(question, pool, rng, kind="mixed"):
 
 
 def contrast(question, pool, rng, kind="mixed"):
-    """Ours: half of the added sentences answer the question, half speak of others and are no gold.
+    """Ours: a sentence that answers the question, or one about others, which is no gold.
 
-    The other half is the evidence sentence with another answer, as in training, in which names and
-    numbers that the question holds are exchanged too. AddOneSent's are made from the question.
+    Both are the evidence sentence with another answer. In three of four, names and numbers that the
+    question holds are exchanged too; where there is none, the sentence stays gold, so that 4 in 10
+    of SQuAD's speak of others. The AddOneSent attack starts from the question: its texts differ.
     """
     made = synthetic_answer(question, pool, rng, "evidence")
-    if made is None or rng.random() < 0.5:
+    if made is None or rng.random() < 0.25:
         return made
     fake, context, longer = (
         made.answers[-1],
@@ -148,16 +162,13 @@ def contrast(question, pool, rng, kind="mixed"):
     slot = next(k for k in slots if context[:k] + context[k + longer :] == question.context)
 
     def another(match):
-        known = match[0] in question.question
+        known = re.search(rf"(?<!\w){re.escape(match[0])}(?!\w)", question.question)
         return (known and data._another(match[0], question, pool, rng)) or match[0]
 
     end = fake.start + len(fake.text)
-    before, after = (
-        data.ENTITY.sub(another, text)
-        for text in (context[slot : fake.start], context[end : slot + longer])
-    )
-    added = before + fake.text + after
-    if added == context[slot : slot + longer]:  # it still answers the question
+    before = data.ENTITY.sub(another, " " + context[slot : fake.start])[1:]  # its first word too
+    added = before + fake.text + data.ENTITY.sub(another, context[end : slot + longer])
+    if added == context[slot : slot + longer]:
         return made
     golds = [replace(a, start=a.start + len(added) * (a.start >= slot)) for a in question.answers]
     context = context[:slot] + added + context[slot + longer :]
@@ -209,7 +220,7 @@ def moved(question, attacked, where):
     """The added sentence first or, where there are several sentences, in the middle."""
     context, golds = question.context, question.answers
     added = attacked.context[len(context) :].strip() + " "
-    slots = [match.end() for match in re.finditer(r"[.!?] (?=[A-Z])", context)]
+    slots = [match.end() for match in data.SENTENCE_END.finditer(context)]
     slots = [k for k in slots if not any(a.start < k < a.start + len(a.text) for a in golds)]
     slot = slots[len(slots) // 2] if where == "middle" and slots else 0
     golds = [replace(a, start=a.start + len(added) * (a.start >= slot)) for a in golds]
@@ -230,8 +241,7 @@ def true_statement(questions):
 def entity_swap(questions):
     """Names and numbers of the question exchanged for some that its text lacks: no answer."""
     rng = random.Random(0)
-    entity = re.compile(r"(?<=\s)[A-Z][\w'’-]*(?: [A-Z][\w'’-]*)*|\b\d[\d,.]*\b")
-    found = [name for q in questions for name in entity.findall(q.question)]
+    found = [name for q in questions for name in data.ENTITY.findall(q.question)]
 
     def another(name, context):
         tries = (rng.choice(found) for _ in range(100))
@@ -240,7 +250,7 @@ def entity_swap(questions):
 
     swapped = []
     for q in (q for q in questions if q.answers):
-        asked = entity.sub(lambda match, q=q: another(match[0], q.context), q.question)
+        asked = data.ENTITY.sub(lambda match, q=q: another(match[0], q.context), q.question)
         swapped += [replace(q, question=asked, answers=[])] if asked != q.question else []
     return swapped
 
@@ -304,7 +314,7 @@ def read_sets(table, folder, held, sample):
 
 # --- A run: train, predict every set once, write one line -------------------------------------
 def distracted(before, attacked, answer):
-    """Does the answer hold words, or a run of words, that only the added text has?"""
+    """Does the answer touch the added text: hold words, or a run of words, that only it has?"""
     old, new = before.context.split(), attacked.context.split()
     first = next((k for k, (x, y) in enumerate(zip(old, new)) if x != y), len(old))
     texts = " ".join(new[first : first + len(new) - len(old)]), before.context, answer
@@ -360,7 +370,14 @@ def read_lines(folder, experiment):
 def run(own, arm, settings, switch, dropout, common, where, sets):
     """Train, or go on training, predict, and add the line to the raw results."""
     began, out = time.monotonic(), Path(settings.out)
-    resumed = (out / "settings.json").exists()
+    resumed, begun = (out / "settings.json").exists(), Path(f"{out}.begun.json")
+    now = {"switch": switch, "dropout": dropout, "common": common, **where}
+    old = json.loads(begun.read_text("utf-8")) if resumed and begun.exists() else now
+    if {key: old[key] for key in ("switch", "dropout")} != {"switch": switch, "dropout": dropout}:
+        raise InputError(
+            f"{out}: was begun with {old['switch']}, dropout {old['dropout']}; remove it"
+        )
+    data.write_file(begun, old)
     with ExitStack() as stack:
         switches = replaced(switch, settings) | {"robust_eqa.load_model": with_dropout(dropout)}
         for name, new in switches.items():
@@ -373,7 +390,8 @@ def run(own, arm, settings, switch, dropout, common, where, sets):
     line["settings"] = asdict(settings) | {k: common[k] for k in ("init", "train", "limit")}
     line["settings"]["dropout"] = dropout
     del line["settings"]["out"], line["settings"]["eval"]
-    line |= {"common": common, **where, "resumed": resumed}
+    line |= {"common": common, "commit": old["commit"], "machine": where["machine"]}
+    line |= {"scored_at": where["commit"], "resumed": resumed}
     line["minutes"] = {part: round(s / 60, 2) for part, s in minutes.items()}  # of this process
     logged = list(map(json.loads, (out / "metrics.jsonl").read_text("utf-8").splitlines()))
     line |= {"steps": logged[-1]["step"], "progress": [x for x in logged if "eval" in x], **found}
@@ -446,9 +464,12 @@ def answerable(line, name):
 
 def calibrated(line):
     """The threshold with the best mean of HasAns and NoAns F1 on the held-out training questions."""
-    has, found = answerable(line, "held-out"), sorted(line["questions"]["held-out"]["no_answer"])
-    values = (question_f1(line, "held-out", threshold) for threshold in found)
-    return found[int(np.argmax([f1[has].mean() + f1[~has].mean() for f1 in values]))]
+    found, has = line["questions"]["held-out"], answerable(line, "held-out")
+    f1, scores = np.array(found["f1"]) / 1000, np.array(found["no_answer"])
+    gains = np.where(has, f1 / has.sum(), (f1 - 1) / (~has).sum())  # of answering it
+    order = np.argsort(scores, kind="stable")
+    totals, last = gains[order].cumsum(), np.append(np.diff(scores[order]) > 0, True)
+    return float(scores[order][np.argmax(np.where(last, totals, -np.inf))])
 
 
 def measures(line, threshold):
@@ -472,8 +493,9 @@ def measures(line, threshold):
 def spread(values):
     """Mean ± standard deviation (of a sample: n - 1), and n: [50, 52] -> "51.0 ± 1.4 (2)"."""
     deviation = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-    mean = np.round(np.mean(values or [0]), 1) + 0.0  # no "-0.0"
-    return f"{mean}{deviation} ({len(values)})" if len(values) else "not run"
+    if not len(values):
+        return "not run"
+    return f"{np.round(np.mean(values), 1) + 0.0}{deviation} ({len(values)})"  # + 0.0: no "-0.0"
 
 
 def score_rows(arms, threshold_of):
@@ -507,48 +529,60 @@ def interval(drops):
 
 def drop_ratio(default, own):
     """A drop's share of default's, from F1 (seeds, 2, questions); or why it would say nothing."""
-    if len(default) == 0:
-        return "none: default is not run"
     (before, after), (own_before, own_after) = default.mean((0, 2)), own.mean((0, 2))
     if before - after < 3:
         return f"none: default loses {before - after:.1f}, less than 3"
     ratio = f"{(own_before - own_after) / (before - after):.2f}"
-    if min(before, own_before) < 60:
-        return f"({ratio}: F1 before is {before:.1f} (default) and {own_before:.1f}, not 60)"
-    return ratio
+    return ratio if min(before, own_before) >= 60 else f"({ratio})"
 
 
 def attack_pairs(lines, name, threshold_of):
-    """F1 (seeds, 2, questions) before and after an attack, and why it fell: % b, d, o of all."""
+    """F1 (seeds, 2, questions) before and after an attack; % blank, distracted, other that fell."""
     f1, reasons = [], Counter()
     for line in lines:
         found, threshold = line["questions"][name], threshold_of(line)
         before = question_f1(line, TABLES[line["experiment"]][name][2], threshold)[found["source"]]
         f1.append((before, question_f1(line, name, threshold)))
         blank = np.array(found["no_answer"]) > threshold
-        why = np.where(blank, "b", np.where(np.array(found["distracted"]) == 1, "d", "o"))
+        why = np.where(
+            blank, "blank", np.where(np.array(found["distracted"]) == 1, "added", "other")
+        )
         reasons.update(why[f1[-1][1] < f1[-1][0]].tolist())
     f1 = np.array(f1)
-    return f1, [100 * reasons[letter] / f1[:, 0].size for letter in "bdo"]
+    return f1, [100 * reasons[why] / f1[:, 0].size for why in ("blank", "added", "other")]
 
 
 def drop_rows(arms, threshold_of):
-    rows = [["attack", "arm", "F1 before", "F1 after", "drop", "95% over questions"]]
-    rows[0] += ["% blank / distractor / other", "drop / default's"]
+    """Pairs of questions; a ratio in brackets where F1 before the attack is below 60 in an arm.
+
+    The intervals are over questions, of the mean of the seeds at hand; the last but one is that of
+    the difference on the seeds that both arms have.
+    """
+    rows = [["attack", "arm", "F1 before", "F1 after", "drop", "95%", "minus default's, 95%"]]
+    rows[0] += ["drop / default's", "% that fell: blank / distracted / other"]
     lines = [line for runs in arms.values() for line in runs]
     for name in dict.fromkeys(name for line in lines for name in line["questions"]):
         if "source" not in lines[0]["questions"][name] or not answerable(lines[0], name).all():
             continue
         if len({line["questions"][name]["ids"] for line in lines}) > 1:
             raise InputError(f"{name}: the runs were attacked on different questions")
-        pairs = {arm: attack_pairs(arms[arm], name, threshold_of) for arm in arms if arms[arm]}
-        for arm, (f1, kinds) in pairs.items():
+        for arm in (arm for arm in arms if arms[arm]):
+            f1, kinds = attack_pairs(arms[arm], name, threshold_of)
             drops = f1[:, 0] - f1[:, 1]
-            cells = map(spread, (*f1.mean(2).T, drops.mean(1)))
-            ends = "{:.1f} to {:.1f}".format(*interval(drops.mean(0)))
-            kinds = " / ".join(f"{share:.1f}" for share in kinds)
-            ratio = drop_ratio(pairs.get("default", [()])[0], f1)
-            rows.append([name, arm, *cells, ends, kinds, ratio])
+            cells = [name, arm, *map(spread, (*f1.mean(2).T, drops.mean(1)))]
+            cells.append("{:.1f} to {:.1f}".format(*interval(drops.mean(0))))
+            both = {line["seed"] for line in arms[arm]} & {x["seed"] for x in arms["default"]}
+            if both and arm != "default":
+                own, default = (
+                    attack_pairs([x for x in arms[a] if x["seed"] in both], name, threshold_of)[0]
+                    for a in (arm, "default")
+                )
+                less = (own[:, 0] - own[:, 1] - default[:, 0] + default[:, 1]).mean(0)
+                cells.append("{:.1f} to {:.1f}".format(*interval(less)))
+                cells.append(drop_ratio(default, own))
+            else:
+                cells += ["-", "-"]
+            rows.append([*cells, " / ".join(f"{share:.1f}" for share in kinds)])
     return rows
 
 
@@ -598,6 +632,14 @@ def report(own):
         lines = read_lines(own.results, experiment)
         spent = sum(sum(line["minutes"].values()) for line in lines)
         print(f"\n## {experiment}\n\n{len(lines)} runs, {spent:.0f} minutes")
+        if (
+            len({(line["arm"], line["seed"]) for line in lines}) < len(lines)
+            and experiment != "tune"
+        ):
+            raise InputError(f"{experiment}: an arm has two lines of one seed; remove one")
+        for line in lines[:1]:
+            commits = ", ".join(sorted({line["commit"][:7] for line in lines}))
+            print(f"{line['common']}, {line['machine']}, commits {commits}")
         if experiment == "tune":
             show(tune_rows(lines))
             continue

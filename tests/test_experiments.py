@@ -243,6 +243,7 @@ def made_up_line(arm, seed, before, after, none, no_answer=(-1, -1, -1, -1), dis
     questions |= {"addonesent": attacked | {"source": [0, 1, 2, 3], "f1": before}}
     scores = {name: {"best_f1": 90.0} for name in questions}
     line = {"experiment": "main", "arm": arm, "seed": seed, "common": {}, "minutes": {"train": 2}}
+    line |= {"commit": "c0ffee", "machine": {}}
     return line | {"scores": scores, "questions": questions, "settings": {"threshold": 0.0}}
 
 
@@ -286,10 +287,12 @@ def test_report_by_hand(tmp_path, capsys):
     drops = [row for row in table(printed, "attack")[1] if row[0] == "negation"]
     rows = {row[1]: row[2:] for row in drops}
     assert rows["default"][:3] == ["80.0 ± 0.0 (2)", "35.0 ± 7.1 (2)", "45.0 ± 7.1 (2)"]
-    assert rows["default"][4:] == ["25.0 / 37.5 / 12.5", "1.00"]
+    assert rows["default"][4:] == ["-", "-", "25.0 / 37.5 / 12.5"]
     assert rows[paper][2] == "5.0 ± 7.1 (2)"
-    assert rows[paper][4:] == ["0.0 / 0.0 / 12.5", "0.11"]  # 5 / 45
-    assert rows["robust"][-1] == "(0.56: F1 before is 80.0 (default) and 50.0, not 60)"
+    assert rows[paper][5:] == ["0.11", "0.0 / 0.0 / 12.5"]  # 5 / 45
+    low, high = map(float, rows[paper][4].split(" to "))
+    assert low <= -40 <= high, "5 - 45"
+    assert rows["robust"][-2] == "(0.62)"  # 25 / 40, of seed 0; F1 before is 50
     assert "default+synthetic" not in rows
 
 
@@ -307,7 +310,6 @@ def test_calibration_by_hand():
 def test_small_drops_have_no_ratio():
     small = np.array([[[90.0, 90.0], [90.0, 85.0]]])
     assert experiments.drop_ratio(small, small).startswith("none: default loses 2.5")
-    assert experiments.drop_ratio(small[:0], small) == "none: default is not run"
 
 
 def test_interval_is_that_of_a_binomial():
@@ -362,10 +364,12 @@ def test_contrast():
         assert places(made) == [a.text for a in made.answers], made
         assert made.answers[0].text == q.answers[0].text and made.question == q.question
         added = len(made.context) - len(q.context)
-        cut = (made.context[:k] + made.context[k + added :] for k in range(len(made.context)))
-        assert q.context in cut
-        others += len(made.answers) == 1
-    assert 0.4 * len(questions) < others < 0.6 * len(questions), others
+        cut = [made.context[:k] + made.context[k + added :] for k in range(len(made.context))]
+        first = next(k for k, text in enumerate(cut) if text == q.context)
+        added, others = made.context[first : first + added], others + (len(made.answers) == 1)
+        names = [name for name in data.ENTITY.findall(q.question) if name in added]
+        assert len(made.answers) == 2 or not names, (q.question, added)
+    assert 0.65 * len(questions) < others < 0.85 * len(questions), others
 
 
 def places(question):
@@ -425,7 +429,8 @@ def test_switched_losses_by_hand():
     )
     filled = torch.tensor([[0.0, 0, 1, 0], [1, 0, 0, 0]])
     batch = start, end, labels, labels, mask
-    wanted = robust_eqa.robust_loss(start, end, filled, filled, mask, 1.0, 3.0, 2.0)
+    wanted = robust_eqa.qa_loss(start, end, filled, filled, mask)
+    wanted += 3 * robust_eqa.tagging_loss(start, end, labels, labels, mask, 2.0)
     found = experiments.cls_label(*batch, 1.0, 3.0, 2.0)
     assert abs(found - wanted) < 1e-6, (found, wanted)
     assert labels.sum() == 1, "the labels themselves were changed"
