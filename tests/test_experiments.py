@@ -334,6 +334,16 @@ def test_report_follows_from_the_raw_file(folder, lines, capsys):
         assert abs(float(after.removesuffix(" (1)")) - found) < 0.11, (name, arm)
 
 
+def test_readme_shows_what_the_report_prints(capsys):
+    """Every row of the README's results that has a mean of three seeds is a row of the report."""
+    experiments.main(["report"])
+    printed = set(capsys.readouterr().out.splitlines())
+    results = (ROOT / "README.md").read_text("utf-8").split("## Results")[1].split("\n## ")[0]
+    rows = [row for row in results.splitlines() if re.search(r"(\| .* ± .* \(3\) ){3}", row)]
+    missing = [row for row in rows if row not in printed]
+    assert rows and not missing, "\n".join(missing)
+
+
 # ---- texts -----------------------------------------------------------------------------------
 ADA = Question(
     "1", "Where was Ada Abel born?", "Ada Abel sang. She was born in Rome. It is far.", []
