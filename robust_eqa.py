@@ -38,7 +38,7 @@ RANK, WORLD = (int(os.environ.get(name, n)) for name, n in (("RANK", 0), ("WORLD
 AMX, AVX = torch.cpu._is_amx_tile_supported(), torch.cpu._is_avx512_bf16_supported()
 # Lengths are padded to multiples of STEP, so that what one batch frees fits the next: 60 steps of 8
 # windows with MiniLM take 2.3 GB instead of 2.8. On a CPU a batch goes through the model in parts of
-# PART numbers a layer, 768 of MiniLM's tokens: 1.5 GB, in 1.14 times the time.
+# about PART numbers a layer, 768 of MiniLM's tokens: 1.5 GB, in 1.14 times the time.
 STEP, PART = 16, 300_000
 NONE = "(no answer)"
 
@@ -281,13 +281,13 @@ def read_tests(names):
 
 
 def backward(network, windows, settings):
-    """Add the gradients of a batch's mean loss, part by part -> the loss; of this process's share."""
+    """Add the gradients of a batch's mean loss, part by part -> this process's part, times WORLD."""
     mine, size, total = windows[RANK::WORLD], len(windows), 0.0
     if DEVICE == "cpu" and WORLD == 1:
         size = max(1, PART // (network.config.hidden_size * max(map(len, windows))))
     for k in range(0, max(1, len(mine)), size):
         part = mine[k : k + size]
-        batch = collate(part or windows, DEVICE, STEP)
+        batch = collate(part or windows[:1], DEVICE, STEP)
         logits = logits_of(network, batch)
         if settings.loss == "default":
             loss = default_loss(*logits, batch.start_positions, batch.end_positions, batch.mask)

@@ -196,7 +196,7 @@ def our_steps(model, windows):
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=0.0, fused=True)
 
     def train(indices):
-        backward(model.train(), [windows[i] for i in indices], Settings())
+        backward(model.train(), [windows[i] for i in indices], Settings(loss="robust"))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
