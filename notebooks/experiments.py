@@ -29,7 +29,7 @@ import time
 import zlib
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from unittest import mock
 
@@ -142,6 +142,13 @@ def three_kinds(question, pool, rng, kind="mixed"):
     return make(question, pool, rng, kind)
 
 
+def inserted(question, slot, text):
+    """The question with text in its context at slot; the golds from there on move along."""
+    golds = [replace(a, start=a.start + len(text) * (a.start >= slot)) for a in question.answers]
+    context = question.context[:slot] + text + question.context[slot:]
+    return replace(question, context=context, answers=golds)
+
+
 def contrast(question, pool, rng, kind="mixed"):
     """Ours: a sentence that answers the question, or one about others, which is no gold.
 
@@ -152,11 +159,8 @@ def contrast(question, pool, rng, kind="mixed"):
     made = synthetic_answer(question, pool, rng, "evidence")
     if made is None or rng.random() < 0.25:
         return made
-    fake, context, longer = (
-        made.answers[-1],
-        made.context,
-        len(made.context) - len(question.context),
-    )
+    fake, context = made.answers[-1], made.context
+    longer = len(context) - len(question.context)
     slots = [0, *(m.end() for m in data.SENTENCE_END.finditer(question.context))]
     slots = [k for k in (*slots, len(question.context)) if k <= fake.start < k + longer]
     slot = next(k for k in slots if context[:k] + context[k + longer :] == question.context)
@@ -170,9 +174,7 @@ def contrast(question, pool, rng, kind="mixed"):
     added = before + fake.text + data.ENTITY.sub(another, context[end : slot + longer])
     if added == context[slot : slot + longer]:
         return made
-    golds = [replace(a, start=a.start + len(added) * (a.start >= slot)) for a in question.answers]
-    context = context[:slot] + added + context[slot + longer :]
-    return replace(question, context=context, answers=golds)
+    return inserted(question, slot, added)
 
 
 def with_dropout(rate):
@@ -223,8 +225,7 @@ def moved(question, attacked, where):
     slots = [match.end() for match in data.SENTENCE_END.finditer(context)]
     slots = [k for k in slots if not any(a.start < k < a.start + len(a.text) for a in golds)]
     slot = slots[len(slots) // 2] if where == "middle" and slots else 0
-    golds = [replace(a, start=a.start + len(added) * (a.start >= slot)) for a in golds]
-    return replace(question, context=context[:slot] + added + context[slot:], answers=golds)
+    return inserted(question, slot, added)
 
 
 def true_statement(questions):
@@ -371,12 +372,11 @@ def run(own, arm, settings, switch, dropout, common, where, sets):
     """Train, or go on training, predict, and add the line to the raw results."""
     began, out = time.monotonic(), Path(settings.out)
     resumed, begun = (out / "settings.json").exists(), Path(f"{out}.begun.json")
-    now = {"switch": switch, "dropout": dropout, "common": common, **where}
+    now = {"switch": switch, "dropout": dropout, "commit": where["commit"]}
     old = json.loads(begun.read_text("utf-8")) if resumed and begun.exists() else now
-    if {key: old[key] for key in ("switch", "dropout")} != {"switch": switch, "dropout": dropout}:
-        raise InputError(
-            f"{out}: was begun with {old['switch']}, dropout {old['dropout']}; remove it"
-        )
+    if old | {"commit": now["commit"]} != now:
+        reason = f"was begun with {old['switch']}, dropout {old['dropout']}"
+        raise InputError(f"{out}: {reason}; remove it")
     data.write_file(begun, old)
     with ExitStack() as stack:
         switches = replaced(switch, settings) | {"robust_eqa.load_model": with_dropout(dropout)}
@@ -561,21 +561,21 @@ def drop_rows(arms, threshold_of):
     rows = [["attack", "arm", "F1 before", "F1 after", "drop", "95%", "minus default's, 95%"]]
     rows[0] += ["drop / default's", "% that fell: blank / distracted / other"]
     lines = [line for runs in arms.values() for line in runs]
+    seeds = {arm: [line["seed"] for line in runs] for arm, runs in arms.items()}
     for name in dict.fromkeys(name for line in lines for name in line["questions"]):
         if "source" not in lines[0]["questions"][name] or not answerable(lines[0], name).all():
             continue
         if len({line["questions"][name]["ids"] for line in lines}) > 1:
             raise InputError(f"{name}: the runs were attacked on different questions")
-        for arm in (arm for arm in arms if arms[arm]):
-            f1, kinds = attack_pairs(arms[arm], name, threshold_of)
+        found = {arm: attack_pairs(arms[arm], name, threshold_of) for arm in arms if arms[arm]}
+        for arm, (f1, kinds) in found.items():
             drops = f1[:, 0] - f1[:, 1]
             cells = [name, arm, *map(spread, (*f1.mean(2).T, drops.mean(1)))]
             cells.append("{:.1f} to {:.1f}".format(*interval(drops.mean(0))))
-            both = {line["seed"] for line in arms[arm]} & {x["seed"] for x in arms["default"]}
+            both = [seed for seed in seeds[arm] if seed in seeds["default"]]
             if both and arm != "default":
                 own, default = (
-                    attack_pairs([x for x in arms[a] if x["seed"] in both], name, threshold_of)[0]
-                    for a in (arm, "default")
+                    found[a][0][[seeds[a].index(seed) for seed in both]] for a in (arm, "default")
                 )
                 less = (own[:, 0] - own[:, 1] - default[:, 0] + default[:, 1]).mean(0)
                 cells.append("{:.1f} to {:.1f}".format(*interval(less)))
@@ -632,17 +632,14 @@ def report(own):
         lines = read_lines(own.results, experiment)
         spent = sum(sum(line["minutes"].values()) for line in lines)
         print(f"\n## {experiment}\n\n{len(lines)} runs, {spent:.0f} minutes")
-        if (
-            len({(line["arm"], line["seed"]) for line in lines}) < len(lines)
-            and experiment != "tune"
-        ):
-            raise InputError(f"{experiment}: an arm has two lines of one seed; remove one")
         for line in lines[:1]:
             commits = ", ".join(sorted({line["commit"][:7] for line in lines}))
             print(f"{line['common']}, {line['machine']}, commits {commits}")
         if experiment == "tune":
             show(tune_rows(lines))
             continue
+        if len({(line["arm"], line["seed"]) for line in lines}) < len(lines):
+            raise InputError(f"{experiment}: an arm has two lines of one seed; remove one")
         arms = arms_of(own.results, experiment)
         for title, threshold_of, makers in VIEWS if lines else ():
             print(f"\n### {experiment}, {title}")
@@ -663,10 +660,8 @@ def main(arguments=None):
     add("--commit", default="", help="the commit, where git cannot tell")
     add("--sample", type=int, default=1000, help="test on so many of each set, a fixed sample")
     add("--limit", type=int, default=18000, help="train on a fixed sample of the questions")
-    for f in fields(Settings):
-        if f.name in DEFAULTS:
-            add("--" + f.name.replace("_", "-"), type=f.type, default=DEFAULTS[f.name])
-    add("--dropout", type=float, default=DEFAULTS["dropout"])
+    for name, value in DEFAULTS.items():
+        add("--" + name.replace("_", "-"), type=type(value), default=value)
     own = parser.parse_args(arguments)
     try:
         (report if own.experiment == "report" else run_all)(own)
