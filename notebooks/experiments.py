@@ -92,9 +92,12 @@ ARMS = {
     },
 }
 CONTRAST = {"switch": "contrast", "synthetic": 0.6}
+DISTRACTORS = {"switch": "distractor", "synthetic": 0.6}
 ARMS["ours"] = {  # not the paper's; a calibrated threshold, also ours, needs no training
     "default+contrast": DEFAULT | CONTRAST,
     "robust+contrast": PAPER | CONTRAST,
+    "default+distractors": DEFAULT | DISTRACTORS,
+    "robust+distractors": PAPER | DISTRACTORS,
     "robust+synthetic, positive weight 8": PAPER | {"positive_weight": 8.0},
 }
 ARMS["attacks"] = ARMS["main"]
@@ -149,6 +152,27 @@ def inserted(question, slot, text):
     return replace(question, context=context, answers=golds)
 
 
+def sentence_of(made, question):
+    """Where `made` has its added sentence, what stands there before its answer, that, and after."""
+    fake, context = made.answers[-1], made.context
+    longer = len(context) - len(question.context)
+    slots = [0, *(m.end() for m in data.SENTENCE_END.finditer(question.context))]
+    slots = [k for k in (*slots, len(question.context)) if k <= fake.start < k + longer]
+    slot = next(k for k in slots if context[:k] + context[k + longer :] == question.context)
+    end = fake.start + len(fake.text)
+    return slot, context[slot : fake.start], fake.text, context[end : slot + longer]
+
+
+def about_others(text, question, pool, rng):
+    """The text with those of its names and numbers exchanged that the question holds."""
+
+    def another(match):
+        known = re.search(rf"(?<!\w){re.escape(match[0])}(?!\w)", question.question)
+        return (known and data._another(match[0], question, pool, rng)) or match[0]
+
+    return data.ENTITY.sub(another, text)
+
+
 def contrast(question, pool, rng, kind="mixed"):
     """Ours: a sentence that answers the question, or one about others, which is no gold.
 
@@ -159,22 +183,36 @@ def contrast(question, pool, rng, kind="mixed"):
     made = synthetic_answer(question, pool, rng, "evidence")
     if made is None or rng.random() < 0.25:
         return made
-    fake, context = made.answers[-1], made.context
-    longer = len(context) - len(question.context)
-    slots = [0, *(m.end() for m in data.SENTENCE_END.finditer(question.context))]
-    slots = [k for k in (*slots, len(question.context)) if k <= fake.start < k + longer]
-    slot = next(k for k in slots if context[:k] + context[k + longer :] == question.context)
+    slot, before, fake, after = sentence_of(made, question)
+    others = about_others(" " + before, question, pool, rng)[1:]  # its first word too
+    others += fake + about_others(after, question, pool, rng)
+    return made if others == before + fake + after else inserted(question, slot, others)
 
-    def another(match):
-        known = re.search(rf"(?<!\w){re.escape(match[0])}(?!\w)", question.question)
-        return (known and data._another(match[0], question, pool, rng)) or match[0]
 
-    end = fake.start + len(fake.text)
-    before = data.ENTITY.sub(another, " " + context[slot : fake.start])[1:]  # its first word too
-    added = before + fake.text + data.ENTITY.sub(another, context[end : slot + longer])
-    if added == context[slot : slot + longer]:
-        return made
-    return inserted(question, slot, added)
+def distractor(question, pool, rng, kind="mixed"):
+    """Ours: a synthetic answer's sentence that speaks of others, or says "not", and is no gold.
+
+    Half are evidence sentences, half templates; where there is no name to exchange, it says "not",
+    after the last auxiliary before the answer, or else before the answer. The attacks put a fake
+    answer into the place of the question's "who": the template differs, "not" is common to both.
+    """
+    form = "template" if rng.random() < 0.5 else "evidence"
+    made = synthetic_answer(question, pool, rng, form)
+    if made is None:
+        return None
+    slot, before, fake, after = sentence_of(made, question)
+    gap, before = re.match(r"\s*", before)[0], before.lstrip()
+    added, first = before + fake + after, " " * (form == "evidence")  # a template's is no name
+    if rng.random() < 0.5:
+        added = about_others(first + before, question, pool, rng).removeprefix(first)
+        added += fake + about_others(after, question, pool, rng)
+    if added == before + fake + after:
+        found = [match.end() for match in re.finditer(rf"(?i)(?<!\S){data.AUX}", before)]
+        end = found[-1] if found else len(before)
+        added = (
+            f"{before[:end]}{' ' * bool(found)}not{' ' * (not found)}{before[end:]}{fake}{after}"
+        )
+    return inserted(question, slot, gap + added)
 
 
 def with_dropout(rate):
@@ -201,6 +239,7 @@ def replaced(switch, settings):
         "random span": {"data.synthetic_answer": random_span},
         "three kinds": {"data.synthetic_answer": three_kinds},
         "contrast": {"data.synthetic_answer": contrast},
+        "distractor": {"data.synthetic_answer": distractor},
         None: {},
     }[switch]
 

@@ -365,6 +365,15 @@ def test_distracted_by_a_moved_sentence():
     assert not experiments.distracted(ADA, told, "Ada Abel")
 
 
+def added_text(question, made):
+    """The sentence that `made` has and the question has not."""
+    longer = len(made.context) - len(question.context)
+    slots = range(len(question.context) + 1)
+    cut = (made.context[:k] + made.context[k + longer :] for k in slots)
+    first = next(k for k, text in enumerate(cut) if text == question.context)
+    return made.context[first : first + longer]
+
+
 def test_contrast():
     """Some added sentences answer the question; the others name none of its names and are no gold."""
     questions = [q for q in toy_corpus(400, 5) if q.answers]
@@ -373,13 +382,25 @@ def test_contrast():
         made = experiments.contrast(q, pool, rng)
         assert places(made) == [a.text for a in made.answers], made
         assert made.answers[0].text == q.answers[0].text and made.question == q.question
-        added = len(made.context) - len(q.context)
-        cut = [made.context[:k] + made.context[k + added :] for k in range(len(made.context))]
-        first = next(k for k, text in enumerate(cut) if text == q.context)
-        added, others = made.context[first : first + added], others + (len(made.answers) == 1)
+        added, others = added_text(q, made), others + (len(made.answers) == 1)
         names = [name for name in data.ENTITY.findall(q.question) if name in added]
         assert len(made.answers) == 2 or not names, (q.question, added)
     assert 0.65 * len(questions) < others < 0.85 * len(questions), others
+
+
+def test_distractor():
+    """Half the added sentences say "not", the others name none of the question's names; no gold."""
+    questions = [q for q in toy_corpus(400, 5) if q.answers]
+    pool, rng, negated = data.answer_pool(questions), random.Random(0), 0
+    for q in questions:
+        made = experiments.distractor(q, pool, rng)
+        assert places(made) == [a.text for a in made.answers] == [q.answers[0].text], made
+        assert made.question == q.question
+        added = added_text(q, made)
+        names = [name for name in data.ENTITY.findall(q.question) if name in added]
+        assert (" not " in f" {added}") == bool(names), (q.question, added)
+        negated += bool(names)
+    assert 0.4 * len(questions) < negated < 0.6 * len(questions), negated
 
 
 def places(question):
