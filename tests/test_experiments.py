@@ -403,6 +403,17 @@ def test_distractor():
     assert 0.4 * len(questions) < negated < 0.6 * len(questions), negated
 
 
+def test_distract_all():
+    """A share of both kinds of questions gets a sentence; each keeps its own golds, at their places."""
+    questions = toy_corpus(400, 5)
+    made = experiments.distract_all(questions, 0.6)
+    changed = {True: [], False: []}
+    for old, new in zip(questions, made, strict=True):
+        assert [a.text for a in old.answers] == [a.text for a in new.answers] == places(new)
+        changed[bool(old.answers)].append(old.context != new.context)
+    assert all(0.5 < np.mean(share) < 0.7 for share in changed.values()), changed
+
+
 def places(question):
     return [question.context[a.start : a.start + len(a.text)] for a in question.answers]
 
