@@ -469,8 +469,8 @@ def compare(settings, seeds, resume):
     tests = read_tests(settings.eval)
     base = next(iter(tests), None)
     attacks = {kind: data.attack(tests.get(base, []), kind) for kind in data.ATTACKS}
-    if seeds < 1 or tests.keys() & attacks or not all(attacks.values()):
-        raise InputError("compare needs --seeds from 1 and an --eval file with answers to attack")
+    if WORLD > 1 or seeds < 1 or tests.keys() & attacks or not all(attacks.values()):
+        raise InputError("compare needs one process, --seeds from 1, an --eval file it can attack")
     tests |= attacks
     results = {"default": defaultdict(list), "robust": defaultdict(list)}
     if not resume:  # what an earlier comparison left is not to be taken for this one's
@@ -538,8 +538,8 @@ def run_training(command, given, resume, overwrite, seeds=0):
     own = (old.get("train", "toy-train"), old.get("init", "")) == ("toy-train", "") and ended
     with refusing(out):
         used = any(out.glob("[!.]*"))  # a killed run may have left a hidden file
-    if used and not (resume or overwrite or (replaces and own)):
-        raise InputError(f"{out}: is in use; add --resume, --overwrite or another --out")
+    if used and resume == overwrite and (resume or not (replaces and own)):
+        raise InputError(f"{out}: is in use; add either --resume or --overwrite, or another --out")
     train(settings, resume) if command == "train" else compare(settings, seeds, resume)
 
 

@@ -250,7 +250,8 @@ def test_a_used_directory_is_refused(toy, tmp_path, capsys):
     before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in run.iterdir()}
     arguments = ["--limit", 64, "--epochs", 1, "--eval", toy / "b.json", "--out", run]
     for command in ("train", "compare"):
-        assert "--overwrite" in refused(capsys, command, *arguments)
+        for both in ((), ("--resume", "--overwrite")):
+            assert "--overwrite" in refused(capsys, command, *arguments, *both)
     after = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in run.iterdir()}
     assert after == before, "a refused run changed the directory"
     call(capsys, "train", *arguments, "--overwrite")
@@ -752,6 +753,12 @@ def test_parts_of_a_batch_train_like_the_whole(tmp_path, monkeypatch):
     worst = (found[1] - found[10**9]).abs().max().item()
     assert 0 < worst < 2e-4, worst  # equal bits would mean that nothing was cut
     assert losses[1] == pytest.approx(losses[10**9], rel=1e-3)
+
+
+def test_compare_is_for_one_process(toy, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(robust_eqa, "WORLD", 2)
+    assert "one process" in refused(capsys, "compare", "--limit", 64, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_processes_train_like_one(toy, tmp_path):
