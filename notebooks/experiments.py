@@ -93,11 +93,14 @@ ARMS = {
 }
 CONTRAST = {"switch": "contrast", "synthetic": 0.6}
 DISTRACTORS = {"switch": "distractor", "synthetic": 0.6}
+EVERYWHERE = DISTRACTORS | {"switch": "distract all"}
 ARMS["ours"] = {  # not the paper's; a calibrated threshold, also ours, needs no training
     "default+contrast": DEFAULT | CONTRAST,
     "robust+contrast": PAPER | CONTRAST,
     "default+distractors": DEFAULT | DISTRACTORS,
-    "default+distractors everywhere": DEFAULT | DISTRACTORS | {"switch": "distract all"},
+    "default+distractors everywhere": DEFAULT | EVERYWHERE,
+    "QA loss+distractors everywhere": PAPER | EVERYWHERE | {"tagging_weight": 0.0},
+    "robust, tagging 0.1+distractors everywhere": PAPER | EVERYWHERE | {"tagging_weight": 0.1},
     "robust+synthetic, positive weight 8": PAPER | {"positive_weight": 8.0},
 }
 ARMS["attacks"] = ARMS["main"]
