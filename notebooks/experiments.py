@@ -651,13 +651,11 @@ def short_rows(arms, threshold_of):
     names = [f"squad2-dev {what}" for what in ("F1", "best F1, in hindsight", "HasAns", "NoAns")]
     names += ["mean of both means", "entity-swap F1"]
     found = [row for row in score_rows(arms, threshold_of) if row[0] in names]
-    columns = [["", *arms], *([row[0].replace(", in hindsight", ""), *row[1:]] for row in found)]
+    columns = [["arm", *arms], *([row[0].replace(", in hindsight", ""), *row[1:]] for row in found)]
     drops = drop_rows(arms, answering)[1:]
     for attack in dict.fromkeys(row[0] for row in drops):
-        cells = {
-            row[1]: f"{row[4]} {row[7]}".removesuffix(" -") for row in drops if row[0] == attack
-        }
-        cells = [cells.get(arm, "not run") for arm in arms]
+        cells = {row[1]: f"{row[4]} {row[7].strip('-')}" for row in drops if row[0] == attack}
+        cells = [cells.get(arm, "not run").strip() for arm in arms]
         columns.append([f"F1 lost to {attack}, all answered; share of default's", *cells])
     return [list(row) for row in zip(*columns)] if len(arms) >= len(columns) else columns
 
@@ -673,7 +671,7 @@ def answering(line):
 
 VIEWS = (
     ("threshold 0, the paper's", paper, (short_rows, score_rows, gain_rows, drop_rows)),
-    ("threshold calibrated, ours", calibrated, (score_rows, gain_rows, drop_rows)),
+    ("threshold calibrated, ours", calibrated, (short_rows, score_rows, gain_rows, drop_rows)),
     ("every question answered", answering, (drop_rows,)),
 )
 
