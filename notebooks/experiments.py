@@ -652,11 +652,13 @@ def short_rows(arms, threshold_of):
     names += ["mean of both means", "entity-swap F1"]
     found = [row for row in score_rows(arms, threshold_of) if row[0] in names]
     columns = [["arm", *arms], *([row[0].replace(", in hindsight", ""), *row[1:]] for row in found)]
-    drops = drop_rows(arms, answering)[1:]
-    for attack in dict.fromkeys(row[0] for row in drops):
-        cells = {row[1]: f"{row[4]} {row[7].strip('-')}" for row in drops if row[0] == attack}
-        cells = [cells.get(arm, "not run").strip() for arm in arms]
-        columns.append([f"F1 lost to {attack}, all answered; share of default's", *cells])
+    lost = {}
+    for attack, arm, _, _, drop, _, _, share, _ in drop_rows(arms, answering)[1:]:
+        share = re.match(r"[(\d.)]*", share)[0]  # not a reason for which there is none
+        lost.setdefault(attack, {})[arm] = f"{drop} {share}".strip()
+    for attack, cells in lost.items():
+        name = f"F1 lost to {attack}, all answered; share of default's"
+        columns.append([name, *(cells.get(arm, "not run") for arm in arms)])
     return [list(row) for row in zip(*columns)] if len(arms) >= len(columns) else columns
 
 
