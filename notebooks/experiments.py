@@ -197,7 +197,8 @@ def distractor(question, pool, rng, kind="mixed"):
 
     Half are evidence sentences, half templates; where there is no name to exchange, it says "not",
     after the last auxiliary before the answer, or else before the answer. The attacks put a fake
-    answer into the place of the question's "who": the template differs, "not" is common to both.
+    answer into the place of the question's "who": the template differs, "not" is common to both,
+    and stands before the fake in both where there is no auxiliary.
     """
     form = "template" if rng.random() < 0.5 else "evidence"
     made = synthetic_answer(question, pool, rng, form)
@@ -219,9 +220,11 @@ def distractor(question, pool, rng, kind="mixed"):
 
 
 def distract_all(questions, share, seed=0, kind="mixed"):
-    """Ours: distractors in a share of all questions, so that none tells whether there is an answer.
+    """Ours: distractors in a share of all questions: that one is there does not tell of an answer.
 
-    A name or number of the context stands for the answer that an unanswerable question lacks.
+    A name or number of the context stands for the answer that an unanswerable question lacks. So
+    the fake's type is not the question's, which may still tell; SQuAD's plausible answers are not
+    read.
     """
     pool, rng, changed = data.answer_pool(questions), random.Random(seed), []
     for q in questions:
@@ -647,14 +650,17 @@ def drop_rows(arms, threshold_of):
 
 
 def short_rows(arms, threshold_of):
-    """SQuAD 2.0 dev, the mean of both means, the attacks with no threshold; longer than wide."""
+    """SQuAD 2.0 dev, the mean of both means, the attacks with no threshold.
+
+    A row per arm, or a column where there are more measures than arms.
+    """
     names = [f"squad2-dev {what}" for what in ("F1", "best F1, in hindsight", "HasAns", "NoAns")]
     names += ["mean of both means", "entity-swap F1"]
     found = [row for row in score_rows(arms, threshold_of) if row[0] in names]
     columns = [["arm", *arms], *([row[0].replace(", in hindsight", ""), *row[1:]] for row in found)]
     lost = {}
     for attack, arm, _, _, drop, _, _, share, _ in drop_rows(arms, answering)[1:]:
-        share = re.match(r"[(\d.)]*", share)[0]  # not a reason for which there is none
+        share = share if re.fullmatch(r"\(?-?[\d.]+\)?", share) else ""  # or why there is none
         lost.setdefault(attack, {})[arm] = f"{drop} {share}".strip()
     for attack, cells in lost.items():
         name = f"F1 lost to {attack}, all answered; share of default's"

@@ -405,6 +405,10 @@ def test_distractor():
         assert (" not " in f" {added}") == bool(names), (q.question, added)
         negated += bool(names)
     assert 0.4 * len(questions) < negated < 0.6 * len(questions), negated
+    nameless = Question("1", "who was it?", "it was Ada. so it ended.", [Answer("Ada", 7)])
+    for seed in range(20):  # no name to exchange: it says "not" after the auxiliary
+        made = experiments.distractor(nameless, ["Bob"], random.Random(seed))
+        assert re.search(r"(was|is) not Bob", made.context) and len(made.answers) == 1, made
 
 
 def test_distract_all():
@@ -414,6 +418,9 @@ def test_distract_all():
     changed = {True: [], False: []}
     for old, new in zip(questions, made, strict=True):
         assert [a.text for a in old.answers] == [a.text for a in new.answers] == places(new)
+        added = added_text(old, new)
+        named = any(name in added for name in data.ENTITY.findall(old.question))
+        assert not named or " not " in f" {added}", (old.question, added)
         changed[bool(old.answers)].append(old.context != new.context)
     assert all(0.5 < np.mean(share) < 0.7 for share in changed.values()), changed
 
