@@ -166,14 +166,18 @@ def sentence_of(made, question):
     return slot, context[slot : fake.start], fake.text, context[end : slot + longer]
 
 
-def about_others(text, question, pool, rng):
-    """The text with those of its names and numbers exchanged that the question holds."""
+def about_others(before, fake, after, question, pool, rng, first=" "):
+    """The sentence with those of its names and numbers exchanged that the question holds.
+
+    A name has a space before it, which `first` gives to the first word, or "" where it is no name.
+    """
 
     def another(match):
         known = re.search(rf"(?<!\w){re.escape(match[0])}(?!\w)", question.question)
         return (known and data._another(match[0], question, pool, rng)) or match[0]
 
-    return data.ENTITY.sub(another, text)
+    before = data.ENTITY.sub(another, first + before).removeprefix(first)
+    return before + fake + data.ENTITY.sub(another, after)
 
 
 def contrast(question, pool, rng, kind="mixed"):
@@ -187,8 +191,7 @@ def contrast(question, pool, rng, kind="mixed"):
     if made is None or rng.random() < 0.25:
         return made
     slot, before, fake, after = sentence_of(made, question)
-    others = about_others(" " + before, question, pool, rng)[1:]  # its first word too
-    others += fake + about_others(after, question, pool, rng)
+    others = about_others(before, fake, after, question, pool, rng)
     return made if others == before + fake + after else inserted(question, slot, others)
 
 
@@ -206,16 +209,14 @@ def distractor(question, pool, rng, kind="mixed"):
         return None
     slot, before, fake, after = sentence_of(made, question)
     gap, before = re.match(r"\s*", before)[0], before.lstrip()
-    added, first = before + fake + after, " " * (form == "evidence")  # a template's is no name
+    added = before + fake + after
     if rng.random() < 0.5:
-        added = about_others(first + before, question, pool, rng).removeprefix(first)
-        added += fake + about_others(after, question, pool, rng)
+        first = " " * (form == "evidence")
+        added = about_others(before, fake, after, question, pool, rng, first)
     if added == before + fake + after:
         found = [match.end() for match in re.finditer(rf"(?i)(?<!\S){data.AUX}", before)]
-        end = found[-1] if found else len(before)
-        added = (
-            f"{before[:end]}{' ' * bool(found)}not{' ' * (not found)}{before[end:]}{fake}{after}"
-        )
+        end, word = (found[-1], " not") if found else (len(before), "not ")
+        added = before[:end] + word + before[end:] + fake + after
     return inserted(question, slot, gap + added)
 
 
@@ -231,10 +232,9 @@ def distract_all(questions, share, seed=0, kind="mixed"):
         named = list(data.ENTITY.finditer(q.context))
         found = named and named[int(rng.random() * len(named))]
         golds = q.answers or (found and [data.Answer(found[0], found.start())])
-        made = None
-        if rng.random() < share and golds:
-            made = distractor(replace(q, answers=golds), pool, rng, kind)
-        changed.append((made and (made if q.answers else replace(made, answers=[]))) or q)
+        drawn = rng.random() < share and golds
+        made = drawn and distractor(replace(q, answers=golds), pool, rng, kind)
+        changed.append(replace(made, answers=made.answers if q.answers else []) if made else q)
     return changed
 
 
