@@ -81,7 +81,11 @@ def read_questions(path_or_name):
         path, advice = Path(cache, f"{path_or_name}.json"), f"put {address} there"
     try:
         if address and not path.exists():
-            write_file(path, fetch(address, checksum))
+            with urllib.request.urlopen(address, timeout=60) as response:
+                content = response.read()  # an error if it breaks off
+            if not hashlib.sha256(content).hexdigest().startswith(checksum):
+                raise ValueError("its checksum is wrong")
+            write_file(path, content)
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
         while (at := re.compile(r"\s*").match(text, at).end()) < len(text):  # JSON, or many lines
@@ -190,15 +194,6 @@ DATASETS = {  # name: address, the first 16 digits of its SHA-256 where that is 
     "agent-train": (HUB.format("SQuAD_AGent", "SQuAD_AGent_train.json"), ""),
     "agent-dev": (HUB.format("SQuAD_AGent", "SQuAD_AGent_dev.json"), ""),
 }
-
-
-def fetch(address, checksum):
-    """The bytes at an address; an error where they break off or the checksum is another."""
-    with urllib.request.urlopen(address, timeout=60) as response:
-        content = response.read()
-    if not hashlib.sha256(content).hexdigest().startswith(checksum):
-        raise ValueError("its checksum is wrong")
-    return content
 
 
 # --- Windows ---------------------------------------------------------------------------------

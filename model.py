@@ -201,8 +201,8 @@ def load_model(path_or_id, head_required=False):
     """Checkpoint directory or Hub id -> QAModel in evaluation mode, Tokenizer; or InputError."""
     directory = Path(path_or_id)
     if not directory.is_dir():
-        with refusing(path_or_id):  # a Hub id, fetched into the Hub's cache
-            wanted = ["config.json", "tokenizer.json", "vocab.txt", SAFE]
+        with refusing(f"{path_or_id} (no directory here, so a Hub id)"):
+            wanted = ["config.json", "tokenizer.json", "vocab.txt", SAFE]  # into the Hub's cache
             directory = Path(snapshot_download(str(path_or_id), allow_patterns=wanted))
             if not (directory / SAFE).exists():
                 snapshot_download(str(path_or_id), allow_patterns=UNSAFE)

@@ -493,8 +493,11 @@ def compare(settings, seeds, resume):
     print(f"{f'F1 (HasAns / NoAns), {seeds} seeds':28}{'default':>40}{'robust':>40}{'ratio':>7}")
     for row in results["default"]:
         both = [np.array(rows[row]) for rows in results.values()]  # (seeds, 1 to 3) each
-        cells = [[f"{x.mean():.1f} ± {x.std():.1f}" for x in numbers.T] for numbers in both]
-        cells = [f1 + (f" ({' / '.join(more)})" if more else "") for f1, *more in cells]
+        cells = []
+        for numbers in both:
+            spread = [f" ± {x.std(ddof=1):.1f}" if seeds > 1 else "" for x in numbers.T]
+            f1, *more = [f"{x.mean():.1f}{s}" for x, s in zip(numbers.T, spread)]
+            cells.append(f1 + (f" ({' / '.join(more)})" if more else ""))
         default, robust = (numbers.mean() for numbers in both)
         ratio = f"{robust / default:.2f}" if "drop" in row and default >= 3 else "-"
         print(f"{row:28}" + "".join(f"{cell:>40}" for cell in cells) + f"{ratio:>7}")
