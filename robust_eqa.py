@@ -503,9 +503,11 @@ def compare(settings, seeds, resume):
         print(f"{row:28}" + "".join(f"{cell:>40}" for cell in cells) + f"{ratio:>7}")
 
 
+ALL = [f.name for f in fields(Settings)]
+BUT_LOSS = [name for name in ALL if name != "loss"]
 COMMANDS = {  # name: (help, its settings, its own arguments)
-    "train": ("train and evaluate a model", "all", "--resume --overwrite"),
-    "compare": ("train default and robust side by side", "all", "--resume --overwrite --seeds"),
+    "train": ("train and evaluate a model", ALL, "--resume --overwrite"),
+    "compare": ("train default and robust side by side", BUT_LOSS, "--resume --overwrite --seeds"),
     "evaluate": ("score a model on files", DECODING, "model files"),
     "predict": ("write a model's answers", DECODING, "model file --output --scores"),
     "ask": ("answer one question", DECODING, "model --context --question"),
@@ -535,7 +537,7 @@ def run_training(command, given, resume, overwrite, seeds=0):
         tests = tuple(data.TOY)[1 : 3 if command == "compare" else None]
         place = "runs/toy" if command == "train" else "runs/compare"
         given = TOY_SETTINGS | {"eval": tests, "out": place} | given
-    settings = Settings(**given | ({"loss": "robust"} if command == "compare" else {}))
+    settings = Settings(**given)
     out, old = Path(settings.out), stored_settings(settings.out)
     ended = (out / ("metrics.json" if command == "train" else "compare.json")).exists()
     own = (old.get("train", "toy-train"), old.get("init", "")) == ("toy-train", "") and ended
@@ -596,7 +598,7 @@ def main(arguments=None):
         sub = commands.add_parser(name, help=text, description=text)
         for argument in own.split():
             sub.add_argument(argument, **ARGUMENTS[argument])
-        for f in (f for f in fields(Settings) if settings == "all" or f.name in settings):
+        for f in (f for f in fields(Settings) if f.name in settings):
             sub.add_argument(
                 "--" + f.name.replace("_", "-"),
                 type=f.type if f.type in (int, float) else str,

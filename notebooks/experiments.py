@@ -550,6 +550,7 @@ def measures(line, threshold):
     if TESTS.keys() <= line["questions"].keys():
         means = {f"mean of {group} sets": np.mean(values) for group, values in groups.items()}
         found |= means | {"mean of both means": np.mean(list(means.values()))}
+        found["mean of all sets"] = np.mean([found[f"{name} F1"] for name in TESTS])
     return found
 
 
@@ -575,7 +576,7 @@ def gain_rows(arms, threshold_of):
     """What an arm gains on default training of the same seed."""
     found = {arm: {x["seed"]: measures(x, threshold_of(x)) for x in arms[arm]} for arm in arms}
     rows = [["minus default's, same seed", *arms]]
-    for name in ("squad2-dev F1", "mean of both means"):
+    for name in ("squad2-dev F1", "mean of both means", "mean of all sets"):
         cells = []
         for runs in found.values():
             both = [(one, found["default"].get(seed, {})) for seed, one in runs.items()]

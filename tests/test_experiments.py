@@ -279,6 +279,11 @@ def test_report_by_hand(tmp_path, capsys):
     assert rows["mean of NoAns sets"][0] == "55.0 ± 7.1 (2)"
     means = [(has + none) / 2 for has, none in zip(means, (50, 60))]
     assert rows["mean of both means"][0] == experiments.spread(means)
+    alike = [
+        np.mean([(4 * 80 + 10 * none) / 14, *[80.0] * 4, 55.0, negation, *[none] * 3])
+        for negation, none in ((40.0, 50.0), (30.0, 60.0))
+    ]
+    assert rows["mean of all sets"][0] == experiments.spread(alike)
     rows = {row[0]: row[1:] for row in table(printed, "minus default's, same seed")[1]}
     # dev: (4 * 80 + 50) / 14 and (4 * 80 + 60) / 14 against (4 * 70 + 80) / 14
     gains = [(10 * 80 + 4 * 70 - 4 * 80 - 10 * none) / 14 for none in (50, 60)]
