@@ -109,7 +109,7 @@ def read_questions(path_or_name):
         raise InputError(f"{path}: {place} cannot be read ({reason}); {advice}") from None
     lost = [q.id for q in questions.values() if any(a.start == UNLOCATED for a in q.answers)]
     if lost:
-        print(f"{path}: {some_ids(lost)} have an answer not in the context", file=sys.stderr)
+        print(f"{path}: {some_ids(lost)} have an answer that cannot be placed", file=sys.stderr)
     return list(questions.values())
 
 
@@ -245,9 +245,9 @@ class Batch(NamedTuple):
     end_positions: torch.Tensor  # (B,) int64
 
 
-def collate(windows, device="cpu", multiple=1):
-    """[Window] -> Batch, T a multiple of `multiple`; the loop runs over windows, not tokens."""
-    shape = 2, len(windows), -(-max(map(len, windows)) // multiple) * multiple
+def collate(windows, device="cpu", multiple=1, most=10**9):
+    """[Window] -> Batch, T a multiple of `multiple` up to `most`; it loops over windows, not tokens."""
+    shape = 2, len(windows), min(most, -(-max(map(len, windows)) // multiple) * multiple)
     tokens, masks, labels = np.zeros(shape, int), np.zeros(shape, bool), np.zeros(shape, np.float32)
     positions = np.zeros(shape[:2], int)
     for b, window in enumerate(windows):

@@ -143,7 +143,7 @@ def predict(model, tokenizer, questions, settings):
         windows = windows_of(part, model, tokenizer, settings)
         lengths, found = np.array([len(window) for window in windows]), np.zeros((len(windows), 4))
         for indices in length_bucketed(lengths, 32, np.random.default_rng(0)):
-            batch = collate([windows[i] for i in indices], DEVICE, STEP)
+            batch = collate([windows[i] for i in indices], DEVICE, STEP, model.max_length)
             start, end = logits_of(model, batch)
             score, *span = best_spans(start, end, batch.context_mask, settings.max_answer_length)
             found[indices] = torch.stack([score, start[:, 0] + end[:, 0], *span], 1).cpu().numpy()
@@ -224,7 +224,7 @@ class Settings:
     train: str = "toy-train"  # SQuAD file or name to train on
     eval: tuple = ()  # SQuAD files or names to evaluate on
     init: str = ""  # checkpoint directory or Hub id to start from; none: small and random
-    out: str = "runs/toy"  # run directory
+    out: str = "runs/toy"  # run directory (of compare: runs/compare)
     loss: Literal["robust", "default"] = "robust"  # the paper's, or the usual one
     synthetic: float = None  # share of answerable questions given a second answer; none: 0.3 or 0
     synthetic_kind: Literal["mixed", "evidence", "template"] = "mixed"  # form of that sentence
@@ -283,11 +283,12 @@ def read_tests(names):
 def backward(network, windows, settings):
     """Add the gradients of a batch's mean loss, part by part -> this process's part, times WORLD."""
     mine, size, total = windows[RANK::WORLD], len(windows), 0.0
+    model = getattr(network, "module", network)  # without what makes it data-parallel
     if DEVICE == "cpu" and WORLD == 1:
-        size = max(1, PART // (network.config.hidden_size * max(map(len, windows))))
+        size = max(1, PART // (model.config.hidden_size * max(map(len, windows))))
     for k in range(0, max(1, len(mine)), size):
         part = mine[k : k + size]
-        batch = collate(part or windows[:1], DEVICE, STEP)
+        batch = collate(part or windows[:1], DEVICE, STEP, model.max_length)
         logits = logits_of(network, batch)
         if settings.loss == "default":
             loss = default_loss(*logits, batch.start_positions, batch.end_positions, batch.mask)
@@ -346,9 +347,8 @@ def train(settings, resume=False):
         for file in [*out.glob(".*.tmp"), *(out / name for name in old)]:
             file.unlink(missing_ok=True)
         data.write_file(out / "settings.json", asdict(settings))
-    size = f"{sum(x.numel() for x in model.parameters()) / 1e6:.1f} M parameters, {DEVICE}"
-    counts = f"{len(windows)} windows of {len(questions)} questions, {total} steps"
-    if RANK == 0:
+        size = f"{sum(x.numel() for x in model.parameters()) / 1e6:.1f} M parameters, {DEVICE}"
+        counts = f"{len(windows)} windows of {len(questions)} questions, {total} steps"
         print(f"{counts}, {size}", file=sys.stderr)
     network = DistributedDataParallel(model) if WORLD > 1 else model
     done, stops = first, []  # Ctrl-C takes effect between two steps
@@ -372,7 +372,8 @@ def train(settings, resume=False):
         done = step + 1
         scoring = settings.eval_every and done % settings.eval_every == 0 and done < total
         if logged := done % 50 == 0 or done == total or scoring:
-            log.append({"step": done, "loss": loss.item(), "gradient_norm": norm.item()})
+            now = {"loss": loss.item(), "gradient_norm": norm.item()}
+            log.append({"step": done} | now | {"threads": torch.get_num_threads()})
             bar.set_postfix(loss=f"{loss.item():.3f}")
         if (logged or stops) and not math.isfinite(loss.item() + norm.item()):
             signal.signal(signal.SIGINT, handler)
@@ -396,10 +397,7 @@ def train(settings, resume=False):
     if RANK > 0:
         return model, tokenizer
     save_model(model, tokenizer, out)
-    try:
-        scores, answers = score_table(model, tokenizer, tests, settings)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"at step {done} of {total}") from None
+    scores, answers = score_table(model, tokenizer, tests, settings)
     data.write_file(out / "metrics.json", scores)
     (out / STATE).unlink()
     for name, test in list(tests.items())[:1]:
@@ -448,7 +446,7 @@ def training_state(model, optimizer, total, file):
             RANDOM.set_rng_state(state["random"])
             first = range(total + 1).index(int(saved.metadata()["step"]))
             log = list(json.loads(saved.metadata()["log"]))
-    return state, first, log or [{"threads": torch.get_num_threads()}]
+    return state, first, log
 
 
 def stored_settings(directory):
@@ -483,6 +481,7 @@ def compare(settings, seeds, resume):
         run = replace(settings, loss=loss, seed=seed, out=str(out), synthetic=share, eval=())
         model, tokenizer = train(run, resume and (out / "settings.json").exists())
         scores, answers = score_table(model, tokenizer, tests, run)
+        data.write_file(out / "metrics.json", scores)
         for name, found in scores.items():
             rows[name].append([found[k] for k in ("f1", "HasAns_f1", "NoAns_f1") if k in found])
         for kind in data.ATTACKS:
@@ -503,10 +502,9 @@ def compare(settings, seeds, resume):
         print(f"{row:28}" + "".join(f"{cell:>40}" for cell in cells) + f"{ratio:>7}")
 
 
-ALL = [f.name for f in fields(Settings)]
-BUT_LOSS = [name for name in ALL if name != "loss"]
+BUT_LOSS = [f.name for f in fields(Settings) if f.name != "loss"]
 COMMANDS = {  # name: (help, its settings, its own arguments)
-    "train": ("train and evaluate a model", ALL, "--resume --overwrite"),
+    "train": ("train and evaluate a model", "all", "--resume --overwrite"),
     "compare": ("train default and robust side by side", BUT_LOSS, "--resume --overwrite --seeds"),
     "evaluate": ("score a model on files", DECODING, "model files"),
     "predict": ("write a model's answers", DECODING, "model file --output --scores"),
@@ -533,10 +531,10 @@ def run_training(command, given, resume, overwrite, seeds=0):
     """train and compare; neither replaces a run unless it is told to."""
     toy = given.get("train", "toy-train") == "toy-train" and not given.get("init")
     replaces = toy and "out" not in given
+    given = {"out": "runs/toy" if command == "train" else "runs/compare"} | given
     if toy:  # compare makes the attacks itself
         tests = tuple(data.TOY)[1 : 3 if command == "compare" else None]
-        place = "runs/toy" if command == "train" else "runs/compare"
-        given = TOY_SETTINGS | {"eval": tests, "out": place} | given
+        given = TOY_SETTINGS | {"eval": tests} | given
     settings = Settings(**given)
     out, old = Path(settings.out), stored_settings(settings.out)
     ended = (out / ("metrics.json" if command == "train" else "compare.json")).exists()
@@ -545,6 +543,8 @@ def run_training(command, given, resume, overwrite, seeds=0):
         used = any(out.glob("[!.]*"))  # a killed run may have left a hidden file
     if used and resume == overwrite and (resume or not (replaces and own)):
         raise InputError(f"{out}: is in use; add either --resume or --overwrite, or another --out")
+    if settings.init and out.resolve() == Path(settings.init).resolve():
+        raise InputError(f"{out}: is both --init and --out, which would replace it; name another")
     train(settings, resume) if command == "train" else compare(settings, seeds, resume)
 
 
@@ -563,10 +563,9 @@ def run_data(command, given, file, output, kind=""):
 
 def run_model(command, given, model, files=(), file="", output="", scores="", **asked):
     """evaluate, predict and ask, with the settings of the training unless others are given."""
-    stored = stored_settings(model)
-    stored = {"loss": "default"} | {name: stored[name] for name in DECODING if name in stored}
+    stored = {"loss": "default"} | stored_settings(model)
     with refusing(Path(model) / "settings.json"):
-        settings = Settings(**stored)
+        settings = Settings(**{name: stored[name] for name in DECODING if name in stored})
     settings = replace(settings, **given)
     if scores and scores == output:
         raise InputError(f"--scores {scores} is --output; name two files")
@@ -598,15 +597,15 @@ def main(arguments=None):
         sub = commands.add_parser(name, help=text, description=text)
         for argument in own.split():
             sub.add_argument(argument, **ARGUMENTS[argument])
-        for f in (f for f in fields(Settings) if f.name in settings):
+        for f in (f for f in fields(Settings) if settings == "all" or f.name in settings):
+            default = "the run's" if settings is DECODING else f.default
             sub.add_argument(
                 "--" + f.name.replace("_", "-"),
                 type=f.type if f.type in (int, float) else str,
                 nargs="+" if f.type is tuple else None,
                 default=argparse.SUPPRESS,
                 metavar="|".join(get_args(f.type)) or None,
-                help=comments[f.name]
-                + f" (default: {f.default})" * (f.default not in (None, "", ())),
+                help=comments[f.name] + f" (default: {default})" * (default not in (None, "", ())),
             )
     own = vars(parser.parse_args(arguments))
     command = own.pop("command")
@@ -621,8 +620,8 @@ def main(arguments=None):
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as stop:
-        how = f" {stop}; go on with --resume" if stop.args else ""
-        print(f"interrupted{how}", file=sys.stderr)
+        how = "; go on with --resume" if run is run_training else ""
+        print(f"interrupted {stop}".rstrip() + how, file=sys.stderr)
         sys.exit(130)
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)

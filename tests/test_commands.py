@@ -341,7 +341,7 @@ def test_one_step_from_a_pretrained_checkpoint(loss, tmp_path, capsys):
     logged = []
     for out in (tmp_path / "first", tmp_path / "second"):
         call(capsys, *arguments, "--init", init, "--out", out)
-        _, line = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
+        line = json.loads((out / "metrics.jsonl").read_text())
         logged.append(line["loss"])
         assert line["step"] == 1
         assert line["loss"] == pytest.approx(loss_by_hand(loss, init, questions), rel=1e-5)
@@ -493,6 +493,8 @@ def test_compare(toy, tmp_path, capsys):
     questions = {name: read_questions(p) for name, p in (("b.json", file), ("addonesent", 0)) if p}
     questions |= {kind: read_questions(tmp_path / kind) for kind in ("addonesent", "negation")}
     for loss, rows in result.items():
+        scores = read(out / f"{loss}-0" / "metrics.json")
+        assert list(scores) == ["b.json", "addonesent", "negation"]
         settings = read(out / f"{loss}-0" / "settings.json")
         assert settings["loss"] == loss
         assert settings["synthetic"] == (0.3 if loss == "robust" else 0.0)
@@ -506,6 +508,7 @@ def test_compare(toy, tmp_path, capsys):
                 for q in test
             }
             mean = np.mean(list(f1[name].values()))
+            assert scores[name]["f1"] == pytest.approx(mean), f"{loss}, {name}"
             assert rows[name][0][0] == pytest.approx(mean), f"{loss}, {name}"
             line = next(
                 x for x in printed.splitlines() if x.split()[:1] == [name] and x.endswith(" -")
@@ -522,7 +525,42 @@ class Empty:
     text = ""
 
 
+def test_a_length_that_is_no_multiple_of_16(toy, tmp_path, capsys):
+    """Batches are padded to multiples of 16, but not beyond the positions that a model has."""
+    odd = ["--max-length", 50, "--stride", 16, "--limit", 64, "--epochs", 1]
+    call(capsys, "train", *odd, "--eval", toy / "b.json", "--out", tmp_path / "odd")
+    scores = read(tmp_path / "odd" / "metrics.json")["b.json"]
+    longer = ["--max-length", 384, "--stride", 16]  # than the model: shorter windows, same scores
+    call(capsys, "predict", tmp_path / "odd", toy / "b.json", "--output", tmp_path / "a", *longer)
+    questions = read_questions(toy / "b.json")
+    found = robust_eqa.squad_scores(questions, read(tmp_path / "a"))
+    assert found["f1"] == pytest.approx(scores["f1"])
+
+
+def test_help_says_where_defaults_come_from(capsys):
+    """Of train: the authors' numbers; of commands that take a model: what its run was given."""
+    shown = {}
+    for command in ("train", "compare", "evaluate"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        shown[command] = " ".join(capsys.readouterr().out.split())
+    assert "(default: 384)" in shown["train"] and "(default: 384)" not in shown["evaluate"]
+    assert "(default: the run's)" in shown["evaluate"]
+    assert "--loss" in shown["train"] and "--loss" not in shown["compare"]
+
+
 # ---- what is refused -------------------------------------------------------------------------
+
+
+def test_a_run_does_not_replace_what_it_starts_from(toy, tmp_path, capsys):
+    """Else an interrupted run would have lost the weights that --resume needs."""
+    model = shutil.copytree(BERT, tmp_path / "model")
+    before = {path.name: path.read_bytes() for path in model.iterdir()}
+    arguments = ["train", "--train", toy / "b.json", "--init", model, "--out", model, "--overwrite"]
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in arguments])
+    assert caught.value.code == 2 and "--init" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in model.iterdir()} == before
 
 
 def spoil_weights(change):

@@ -275,12 +275,12 @@ def test_killed_twice(work, tmp_path, capsys, monkeypatch):
 
 
 def assert_interrupted(err, out, total):
-    """One sentence that says where it stands and how to go on; the state is that of this step."""
+    """One sentence that says how to go on and, in training, where it stands: the state's step."""
     *_, last = err.strip().splitlines()
     assert "Traceback" not in err, err
-    found = re.fullmatch(r"(?:error: )?interrupted at step (\d+) of (\d+)\b.*--resume.*", last)
-    assert found and int(found[2]) == total, f"does not say where it stands: {last}"
-    step = int(found[1])
+    found = re.fullmatch(r"interrupted(?: at step (\d+) of (\d+))?; go on with --resume", last)
+    assert found and int(found[2] or total) == total, f"does not say where it stands: {last}"
+    step = int(found[1] or total)
     with safe_open(out / "state.safetensors", "pt") as state:
         assert int(state.metadata()["step"]) == step, f"the state is not that of step {step}"
     assert not list(out.glob(".*")), "a temporary file is left"
@@ -403,10 +403,10 @@ def test_a_learning_rate_far_too_high(loss, work, tmp_path, capsys):
 
 
 def test_threads_are_recorded(work):
-    """The first line of metrics.jsonl says on how many threads the numbers depend."""
-    first, *rest = map(json.loads, (work / "short" / "metrics.jsonl").read_text().splitlines())
-    assert first.get("threads") == 1, f"the first line is {first}"
-    assert not any("threads" in line for line in rest)
+    """Each training line of metrics.jsonl says on how many threads its numbers depend."""
+    lines = map(json.loads, (work / "short" / "metrics.jsonl").read_text().splitlines())
+    threads = [line.get("threads") for line in lines if "loss" in line]
+    assert threads and set(threads) == {1}
 
 
 def test_one_seed_one_result(work, tmp_path, capsys):
