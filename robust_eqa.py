@@ -543,7 +543,7 @@ def run_training(command, given, resume, overwrite, seeds=0):
         used = any(out.glob("[!.]*"))  # a killed run may have left a hidden file
     if used and resume == overwrite and (resume or not (replaces and own)):
         raise InputError(f"{out}: is in use; add either --resume or --overwrite, or another --out")
-    if settings.init and out.resolve() == Path(settings.init).resolve():
+    if settings.init and os.path.realpath(out) == os.path.realpath(settings.init):
         raise InputError(f"{out}: is both --init and --out, which would replace it; name another")
     train(settings, resume) if command == "train" else compare(settings, seeds, resume)
 
