@@ -541,9 +541,10 @@ def run_training(command, given, resume, overwrite, seeds=0):
     own = (old.get("train", "toy-train"), old.get("init", "")) == ("toy-train", "") and ended
     with refusing(out):
         used = any(out.glob("[!.]*"))  # a killed run may have left a hidden file
+        same = settings.init and os.path.realpath(out) == os.path.realpath(settings.init)
     if used and resume == overwrite and (resume or not (replaces and own)):
         raise InputError(f"{out}: is in use; add either --resume or --overwrite, or another --out")
-    if settings.init and os.path.realpath(out) == os.path.realpath(settings.init):
+    if same:
         raise InputError(f"{out}: is both --init and --out, which would replace it; name another")
     train(settings, resume) if command == "train" else compare(settings, seeds, resume)
 
