@@ -224,7 +224,7 @@ class Settings:
     train: str = "toy-train"  # SQuAD file or name to train on
     eval: tuple = ()  # SQuAD files or names to evaluate on
     init: str = ""  # checkpoint directory or Hub id to start from; none: small and random
-    out: str = "runs/toy"  # run directory (of compare: runs/compare)
+    out: str = "runs/toy"  # run directory; compare has runs/compare
     loss: Literal["robust", "default"] = "robust"  # the paper's, or the usual one
     synthetic: float = None  # share of answerable questions given a second answer; none: 0.3 or 0
     synthetic_kind: Literal["mixed", "evidence", "template"] = "mixed"  # form of that sentence
@@ -373,7 +373,7 @@ def train(settings, resume=False):
         scoring = settings.eval_every and done % settings.eval_every == 0 and done < total
         if logged := done % 50 == 0 or done == total or scoring:
             now = {"loss": loss.item(), "gradient_norm": norm.item()}
-            log.append({"step": done} | now | {"threads": torch.get_num_threads()})
+            log.append({"step": done, **now, "threads": torch.get_num_threads()})
             bar.set_postfix(loss=f"{loss.item():.3f}")
         if (logged or stops) and not math.isfinite(loss.item() + norm.item()):
             signal.signal(signal.SIGINT, handler)
@@ -397,7 +397,10 @@ def train(settings, resume=False):
     if RANK > 0:
         return model, tokenizer
     save_model(model, tokenizer, out)
-    scores, answers = score_table(model, tokenizer, tests, settings)
+    try:
+        scores, answers = score_table(model, tokenizer, tests, settings)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"at step {done} of {total}") from None
     data.write_file(out / "metrics.json", scores)
     (out / STATE).unlink()
     for name, test in list(tests.items())[:1]:
@@ -472,9 +475,10 @@ def compare(settings, seeds, resume):
     tests |= attacks
     results = {"default": defaultdict(list), "robust": defaultdict(list)}
     if not resume:  # what an earlier comparison left is not to be taken for this one's
-        for pattern in "compare.json", "default-*/settings.json", "robust-*/settings.json":
+        for pattern in "compare.json", "default-*/*s.json", "robust-*/*s.json":  # settings, metrics
             for file in Path(settings.out).glob(pattern):
                 file.unlink()
+    data.write_file(Path(settings.out) / "settings.json", asdict(settings))
     for (loss, rows), seed in itertools.product(results.items(), range(seeds)):
         share = 0.0 if loss == "default" else settings.synthetic
         out, seed = Path(settings.out) / f"{loss}-{seed}", settings.seed + seed
@@ -541,11 +545,11 @@ def run_training(command, given, resume, overwrite, seeds=0):
     own = (old.get("train", "toy-train"), old.get("init", "")) == ("toy-train", "") and ended
     with refusing(out):
         used = any(out.glob("[!.]*"))  # a killed run may have left a hidden file
-        same = settings.init and os.path.realpath(out) == os.path.realpath(settings.init)
+        inside = Path(settings.init or os.devnull).resolve().is_relative_to(out.resolve())
+    if inside:
+        raise InputError(f"{settings.init}: --init lies in --out; name another directory")
     if used and resume == overwrite and (resume or not (replaces and own)):
         raise InputError(f"{out}: is in use; add either --resume or --overwrite, or another --out")
-    if same:
-        raise InputError(f"{out}: is both --init and --out, which would replace it; name another")
     train(settings, resume) if command == "train" else compare(settings, seeds, resume)
 
 
@@ -599,7 +603,7 @@ def main(arguments=None):
         for argument in own.split():
             sub.add_argument(argument, **ARGUMENTS[argument])
         for f in (f for f in fields(Settings) if settings == "all" or f.name in settings):
-            default = "the run's" if settings is DECODING else f.default
+            default = "the run's, or train's" if settings is DECODING else f.default
             sub.add_argument(
                 "--" + f.name.replace("_", "-"),
                 type=f.type if f.type in (int, float) else str,
@@ -621,8 +625,8 @@ def main(arguments=None):
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as stop:
-        how = "; go on with --resume" if run is run_training else ""
-        print(f"interrupted {stop}".rstrip() + how, file=sys.stderr)
+        how = f" {stop}; go on with --resume" if stop.args else ""  # none before there is a state
+        print(f"interrupted{how}", file=sys.stderr)
         sys.exit(130)
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -517,6 +517,13 @@ def test_compare(toy, tmp_path, capsys):
         for kind in ("addonesent", "negation"):
             costs = [f1["b.json"][key] - value for key, value in f1[kind].items()]
             assert rows[f"{kind} drop"] == [pytest.approx([np.mean(costs)])], f"{loss}, {kind}"
+    printed = call(capsys, "compare", *small, "--seeds", 2, "--resume")
+    rows = read(out / "compare.json")["default"]["b.json"]
+    f1 = [row[0] for row in rows]
+    assert f" {np.mean(f1):.1f} ± {abs(f1[0] - f1[1]) / 2**0.5:.1f} (" in printed, f1
+    with pytest.raises(SystemExit):  # the next comparison of other data does not replace it
+        main(["compare", *map(str, small)])
+    assert "is in use" in capsys.readouterr().err
 
 
 class Empty:
@@ -545,21 +552,35 @@ def test_help_says_where_defaults_come_from(capsys):
             main([command, "--help"])
         shown[command] = " ".join(capsys.readouterr().out.split())
     assert "(default: 384)" in shown["train"] and "(default: 384)" not in shown["evaluate"]
-    assert "(default: the run's)" in shown["evaluate"]
+    assert "(default: the run's, or train's)" in shown["evaluate"]
     assert "--loss" in shown["train"] and "--loss" not in shown["compare"]
 
 
 # ---- what is refused -------------------------------------------------------------------------
 
 
+def test_a_comparison_of_real_data_is_not_replaced_by_the_toy_run(tmp_path, capsys, monkeypatch):
+    """Which without --out replaces its own finished one only."""
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "runs" / "compare"
+    out.mkdir(parents=True)
+    (out / "settings.json").write_text('{"train": "squad2-train"}')
+    (out / "compare.json").write_text("{}")
+    with pytest.raises(SystemExit) as caught:
+        main(["compare"])
+    assert caught.value.code == 2 and "is in use" in capsys.readouterr().err
+
+
 def test_a_run_does_not_replace_what_it_starts_from(toy, tmp_path, capsys):
     """Else an interrupted run would have lost the weights that --resume needs."""
     model = shutil.copytree(BERT, tmp_path / "model")
     before = {path.name: path.read_bytes() for path in model.iterdir()}
-    arguments = ["train", "--train", toy / "b.json", "--init", model, "--out", model, "--overwrite"]
-    with pytest.raises(SystemExit) as caught:
-        main([str(argument) for argument in arguments])
-    assert caught.value.code == 2 and "--init" in capsys.readouterr().err
+    for command, out in (("train", model), ("compare", tmp_path)):
+        arguments = [command, "--train", toy / "b.json", "--eval", toy / "b.json"]
+        arguments += ["--init", model, "--out", out, "--overwrite"]
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        assert caught.value.code == 2 and "--init" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in model.iterdir()} == before
 
 

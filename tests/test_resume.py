@@ -275,12 +275,12 @@ def test_killed_twice(work, tmp_path, capsys, monkeypatch):
 
 
 def assert_interrupted(err, out, total):
-    """One sentence that says how to go on and, in training, where it stands: the state's step."""
+    """One sentence that says where it stands and how to go on; the state is that of this step."""
     *_, last = err.strip().splitlines()
     assert "Traceback" not in err, err
-    found = re.fullmatch(r"interrupted(?: at step (\d+) of (\d+))?; go on with --resume", last)
-    assert found and int(found[2] or total) == total, f"does not say where it stands: {last}"
-    step = int(found[1] or total)
+    found = re.fullmatch(r"interrupted at step (\d+) of (\d+); go on with --resume", last)
+    assert found and int(found[2]) == total, f"does not say where it stands: {last}"
+    step = int(found[1])
     with safe_open(out / "state.safetensors", "pt") as state:
         assert int(state.metadata()["step"]) == step, f"the state is not that of step {step}"
     assert not list(out.glob(".*")), "a temporary file is left"
