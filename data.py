@@ -246,7 +246,7 @@ class Batch(NamedTuple):
 
 
 def collate(windows, device="cpu", multiple=1, most=10**9):
-    """[Window] -> Batch, T a multiple of `multiple` up to `most`; it loops over windows, not tokens."""
+    """[Window] -> Batch, T a multiple of `multiple` or else `most`; no loop runs over tokens."""
     shape = 2, len(windows), min(most, -(-max(map(len, windows)) // multiple) * multiple)
     tokens, masks, labels = np.zeros(shape, int), np.zeros(shape, bool), np.zeros(shape, np.float32)
     positions = np.zeros(shape[:2], int)

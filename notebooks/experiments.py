@@ -256,7 +256,7 @@ def replaced(switch, settings):
     """What an arm's switch replaces while it trains: {name: function}."""
     padded = {"robust_eqa.robust_loss": padding_counts}  # up to max_length, as the authors do
     padded["robust_eqa.collate"] = lambda w, device, _, most: data.collate(
-        w, device, settings.max_length
+        w, device, settings.max_length, most
     )
     return {
         "padding": padded,

@@ -7,8 +7,8 @@ The recipe is question answering as transformers' run_qa documents it: features 
 a fast tokenizer, padded to 384; answers from the 20 best starts and ends, in Python loops; fused
 AdamW, linear schedule, gradients clipped at 1.0. It runs in fp32 on windows padded to 384, or
 under bfloat16 autocast on shuffled batches padded to their longest window, this only where the
-processor has bfloat16 products: a step takes 17 times as long as ours elsewhere. Both sides load one
-checkpoint, with its dropout. EQA_DATA names a folder with SQuAD 2.0 files, EQA_MINILM one with a
+processor has bfloat16 products: elsewhere a step takes 17 times as long as ours. Both sides load
+one checkpoint, with its dropout. EQA_DATA names a folder with SQuAD 2.0 files, EQA_MINILM one with a
 MiniLM-L6 checkpoint; without them, toy questions and random weights of these sizes stand in. With
 other programs on the machine, set OMP_WAIT_POLICY=passive, or waiting threads cost more than work.
 
@@ -39,9 +39,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import robust_eqa
 from data import collate, length_bucketed, make_windows, read_questions, toy_corpus
 from model import Config, QAModel, load_model, new_model, save_model
-from robust_eqa import Settings, backward, best_spans, decide, logits_of, predict
+from robust_eqa import BF16, Settings, backward, best_spans, decide, logits_of, predict
 
-BF16 = robust_eqa.DEVICE == "cuda" or robust_eqa.AMX or robust_eqa.AVX  # has such products
 LENGTH, STRIDE, MOST_TOKENS, BEST = 384, 128, 128, 20  # of windows, overlap, answers, n-best list
 DEV, TRAIN = "squad2-dev.json.gz", "squad2-train-29k.json.gz"
 

@@ -521,7 +521,7 @@ def test_compare(toy, tmp_path, capsys):
     rows = read(out / "compare.json")["default"]["b.json"]
     f1 = [row[0] for row in rows]
     assert f" {np.mean(f1):.1f} ± {abs(f1[0] - f1[1]) / 2**0.5:.1f} (" in printed, f1
-    with pytest.raises(SystemExit):  # the next comparison of other data does not replace it
+    with pytest.raises(SystemExit):  # nor is it replaced unasked
         main(["compare", *map(str, small)])
     assert "is in use" in capsys.readouterr().err
 
