@@ -332,7 +332,7 @@ def make_windows(questions, tokenizer, max_length=384, stride=128, mark_overlap=
             raise InputError(f"question {question.id!r} fills the window; {advice}")
         if mark_overlap:
             context = context.copy()
-            context[1, np.isin(context[0], before[0])] = 2
+            context[1, (context[0, :, None] == before[0]).any(1)] = 2
         golds = token_spans(context[2:].T, question.answers)
         for start, stop in window_bounds(context.shape[1], room, stride):
             parts = before, context[:, start:stop], after

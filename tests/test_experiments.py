@@ -152,7 +152,7 @@ def test_refused(call, lines, option):
 
 def test_stopped_and_resumed_equals_unbroken(call, lines, monkeypatch):
     """Ctrl-C at the second step; the second call goes on and ends at the same scores."""
-    step, steps = torch.optim.AdamW.step, []
+    step, steps = robust_eqa.adamw_step, []
 
     def stopping(*arguments, **how):
         steps.append(None)
@@ -160,7 +160,7 @@ def test_stopped_and_resumed_equals_unbroken(call, lines, monkeypatch):
             signal.raise_signal(signal.SIGINT)
         return step(*arguments, **how)
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", stopping)
+    monkeypatch.setattr(robust_eqa, "adamw_step", stopping)
     with pytest.raises(SystemExit, match="stopped"):
         call("main", *TINY, "--arms", "default", results="stopped")
     (line,) = call("main", *TINY, "--arms", "default", results="stopped")
@@ -185,7 +185,7 @@ def test_switches_act(call, lines):
 
 
 def test_further_attacks_use_the_trained_models(call, lines, monkeypatch):
-    monkeypatch.setattr(torch.optim.AdamW, "step", None)  # would raise: nothing is trained
+    monkeypatch.setattr(robust_eqa, "adamw_step", None)  # would raise: nothing is trained
     found = call("attacks", *TINY, "--arms", *ARMS)
     for line, trained in zip(found, lines, strict=True):
         assert line["scores"]["squad2-dev"] == trained["scores"]["squad2-dev"]

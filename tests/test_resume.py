@@ -18,7 +18,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors import safe_open
 
 import robust_eqa
@@ -67,7 +66,7 @@ def at_event(kind, number, act, patch):
     def halve(file):
         os.ftruncate(file, os.fstat(file).st_size // 2)
 
-    fsync, replace, unlink, step = os.fsync, os.replace, os.unlink, torch.optim.AdamW.step
+    fsync, replace, unlink, step = os.fsync, os.replace, os.unlink, robust_eqa.adamw_step
 
     def new_fsync(file):
         event("half written", lambda: halve(file))
@@ -82,14 +81,14 @@ def at_event(kind, number, act, patch):
         event(f"before {Path(path).name} is removed")
         unlink(path, **how)
 
-    def new_step(self, *rest, **options):
+    def new_step(*rest):
         event("step")
-        return step(self, *rest, **options)
+        return step(*rest)
 
     patch(os, "fsync", new_fsync)
     patch(os, "replace", new_replace)
     patch(os, "unlink", new_unlink)
-    patch(torch.optim.AdamW, "step", new_step)
+    patch(robust_eqa, "adamw_step", new_step)
     return events
 
 
