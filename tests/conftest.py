@@ -1,9 +1,13 @@
-"""`pytest --mine` checks your solutions, tests/exercises/mine.py, and nothing else; a fixture."""
+"""`pytest --mine` checks your solutions, tests/exercises/mine.py, and nothing else; fixtures."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+# Sums depend on the number of threads, and a second one would wait for what runs beside the tests.
+os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is loaded, here and in child processes
 collect_ignore = ["exercises"]  # half-written solutions must not stop the ordinary suite
 
 
@@ -33,12 +37,13 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(progress(config.mine))
 
 
-@pytest.fixture(scope="module")
-def one_thread():
-    """Sums depend on the number of threads, and runs are to be identical across processes."""
-    import torch  # here: the exercises start without it
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+@pytest.fixture(scope="session", autouse=True)
+def executed(request):
+    """{path: future notebook} of those to be tested, one after another beside the other tests."""
+    calls = [getattr(item, "callspec", None) for item in request.session.items]
+    paths = [call.params["notebook"] for call in calls if call and "notebook" in call.params]
+    with ThreadPoolExecutor(1) as pool:
+        if paths:
+            from test_notebooks import run
+        yield {path: pool.submit(run, path) for path in paths}
+        pool.shutdown(cancel_futures=True)

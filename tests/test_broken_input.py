@@ -700,14 +700,11 @@ def test_output(what, command, tmp_path, capsys):
 # ---- as a shell sees it ----------------------------------------------------------------------
 
 
-def shell(*arguments, **how):
-    """A finished child process with text for stdout and stderr."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"} | how.pop("env", {})
+def child(*arguments, env=(), stdout=subprocess.PIPE):
+    """The command as a child process of its own."""
     command = [sys.executable, ROOT / "robust_eqa.py", *arguments]
-    how = {"stdout": subprocess.PIPE} | how
-    return subprocess.run(
-        command, env=environment, stderr=subprocess.PIPE, timeout=120, check=False, **how
-    )
+    how = {"env": os.environ | dict(env), "stdout": stdout, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, **how)
 
 
 def test_output_that_cannot_be_printed(tmp_path):
@@ -717,22 +714,24 @@ def test_output_that_cannot_be_printed(tmp_path):
     narrow, strict = {"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "utf-8:strict"}
     ask = ["ask", FIXTURES / "bert", "--context", "東京", "--question", "Who?"]
     ask += ["--threshold", "inf", *map(str, SHAPE)]
-    cases = {
-        "a name that is no UTF-8": shell("augment", file, "--output", strange, env=strict),
-        "an encoding without the answer": shell(*ask, env=narrow),
-        "a full device": shell("augment", file, "--output", out, stdout=open("/dev/full", "w")),
-    }
     read, write = os.pipe()
     os.close(read)
-    cases["a closed pipe"] = shell("augment", file, "--output", out, stdout=write)
+    twice = tmp_path / "again.json"
+    cases = {
+        "a name that is no UTF-8": child("augment", file, "--output", strange, env=strict),
+        "an encoding without the answer": child(*ask, env=narrow),
+        "a full device": child("augment", file, "--output", out, stdout=open("/dev/full", "w")),
+        "a closed pipe": child("augment", file, "--output", twice, stdout=write),
+    }
     os.close(write)
     failed = {}
-    for what, done in cases.items():
-        err = done.stderr.decode(errors="replace")
-        if "Traceback" in err or "Exception ignored" in err or done.returncode not in (0, 2, 141):
-            failed[what] = f"status {done.returncode}: {err[-300:]}"
+    for what, process in cases.items():
+        err = process.communicate(timeout=120)[1].decode(errors="replace")
+        status = process.returncode
+        if "Traceback" in err or "Exception ignored" in err or status not in (0, 2, 141):
+            failed[what] = f"status {status}: {err[-300:]}"
     assert not failed, "\n".join(f"{what}: {how}" for what, how in failed.items())
-    assert strange.exists() and out.exists()
+    assert strange.exists() and out.exists() and twice.exists()
 
 
 # ---- odd, but it works -----------------------------------------------------------------------

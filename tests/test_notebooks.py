@@ -6,7 +6,6 @@ processor to another: of it only the kinds of output are compared, of the others
 
 import difflib
 import re
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -55,18 +54,9 @@ def shown(cell):
     return lines
 
 
-@pytest.fixture(scope="module")
-def executed(request):
-    """{path: future notebook} of the notebooks to be tested; two run at a time."""
-    tests = [item for item in request.session.items if "executed" in item.fixturenames]
-    with ThreadPoolExecutor(2) as pool:
-        paths = [test.callspec.params["path"] for test in tests]
-        yield {path: pool.submit(run, path) for path in paths}
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_shows_what_is_saved_in_it(path, executed):
-    saved, now = nbformat.read(path, as_version=4), executed[path].result()
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_shows_what_is_saved_in_it(notebook, executed):
+    saved, now = nbformat.read(notebook, as_version=4), executed[notebook].result()
     for cell, again in zip(code_cells(saved), code_cells(now), strict=True):
         changes = difflib.unified_diff(shown(cell), shown(again), "saved", "now", lineterm="")
         changes = "\n".join(changes)

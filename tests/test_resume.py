@@ -23,7 +23,6 @@ from safetensors import safe_open
 import robust_eqa
 from robust_eqa import main
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 TESTS = Path(__file__).parent
 BERT = TESTS / "fixtures" / "bert"  # with dropout, so that the random state matters
 STEPS, EVERY = 120, 20
@@ -117,9 +116,8 @@ def child(kind, number, act, *arguments):
     """A command as a child process that comes to its end at an event."""
     path = f"{TESTS}:{TESTS.parent}"
     command = [sys.executable, "-c", CHILD, path, kind, str(number), act, *map(str, arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env=environment, text=True, **pipes)
+    return subprocess.Popen(command, text=True, **pipes)
 
 
 def finish(process, status):
