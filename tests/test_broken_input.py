@@ -711,14 +711,14 @@ def test_output_that_cannot_be_printed(tmp_path):
     """A narrow encoding, a full device and a closed pipe end without a traceback."""
     file, out = write_squad(tmp_path / "squad.json"), tmp_path / "out.json"
     strange = tmp_path / "caf\udce9.json"  # a name in Latin-1
-    narrow, strict = {"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "utf-8:strict"}
+    narrow = {"PYTHONIOENCODING": "ascii"}
     ask = ["ask", FIXTURES / "bert", "--context", "東京", "--question", "Who?"]
     ask += ["--threshold", "inf", *map(str, SHAPE)]
     read, write = os.pipe()
     os.close(read)
     twice = tmp_path / "again.json"
     cases = {
-        "a name that is no UTF-8": child("augment", file, "--output", strange, env=strict),
+        "a name that is no UTF-8": child("augment", file, "--output", strange, env=narrow),
         "an encoding without the answer": child(*ask, env=narrow),
         "a full device": child("augment", file, "--output", out, stdout=open("/dev/full", "w")),
         "a closed pipe": child("augment", file, "--output", twice, stdout=write),

@@ -25,7 +25,7 @@ from robust_eqa import main
 
 TESTS = Path(__file__).parent
 BERT = TESTS / "fixtures" / "bert"  # with dropout, so that the random state matters
-STEPS, EVERY = 120, 20
+STEPS, EVERY = 80, 20
 NAMES = ["Ada Lee", "Ben Hale", "Cora Lowe"]
 
 
@@ -138,7 +138,7 @@ def arguments(folder, out, steps=STEPS, every=EVERY):
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    """A folder with squad.json, `long` and `short`: unbroken runs of 120 and of 12 steps."""
+    """A folder with squad.json, `long` and `short`: unbroken runs of 80 and of 12 steps."""
     folder, rows = tmp_path_factory.mktemp("resume"), []
     for k in range(48):
         name, tail = NAMES[k % 3], " It was near the lake, and new in 1912."[: 20 * (k % 2 + 1)]
@@ -205,7 +205,7 @@ def test_killed_at_random_and_resumed(kills, work, tmp_path, capsys):
     seed = random.randrange(10**6)  # another one each time; the message names it
     rng, plans, killed = random.Random(seed), [], 0
     for k in range(kills):
-        kind, last = [("step", 0), ("step", STEPS), ("written", 13), ("renamed", 26)][k % 4]
+        kind, last = [("step", 0), ("step", STEPS), ("written", 9), ("renamed", 18)][k % 4]
         number = rng.randrange(2, last) if last else 0  # settings.json is the first file, not hit
         plans.append((tmp_path / str(k), kind, number, rng.uniform(0, 2)))
     for pair in (plans[k : k + 2] for k in range(0, kills, 2)):  # two at once
