@@ -12,13 +12,13 @@ import math
 import os
 import random
 import re
-import signal
 import string
 import sys
 import time
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from signal import SIGINT, default_int_handler, signal
 from typing import Literal, get_args
 
 import numpy as np
@@ -366,8 +366,8 @@ def train(settings, resume=False):
         counts = f"{len(windows)} windows of {len(questions)} questions, {total} steps"
         print(f"{counts}, {size}", file=sys.stderr)
     network = DistributedDataParallel(model) if WORLD > 1 else model
-    done, stops = first, []  # Ctrl-C takes effect between two steps
-    handler = signal.signal(signal.SIGINT, lambda *_: stops.append(True))
+    stops = []  # the first Ctrl-C takes effect between two steps, a second one at once
+    handler = signal(SIGINT, lambda *_: stops.append(signal(SIGINT, handler)))
     how = {"unit": " steps", "disable": RANK > 0 or None}
     for step in (bar := tqdm(range(first, total), "train", total, initial=first, **how)):
         epoch, k = divmod(step, per_epoch)
@@ -389,7 +389,6 @@ def train(settings, resume=False):
             log.append({"step": done, **now, "threads": torch.get_num_threads()})
             bar.set_postfix(loss=f"{loss.item():.3f}")
         if (logged or stops) and not math.isfinite(loss.item() + norm.item()):
-            signal.signal(signal.SIGINT, handler)
             raise InputError(f"step {done}: the loss is not finite any more; try a lower --lr")
         if scoring and RANK == 0:
             scores, _ = score_table(model, tokenizer, tests, settings)
@@ -401,19 +400,14 @@ def train(settings, resume=False):
             about = {"step": str(done), "log": json.dumps(log)}
             data.write_file(out / STATE, safetensors.torch.save(state, about))
         if stops:
-            break
-    signal.signal(signal.SIGINT, handler)
-    if stops:
-        raise KeyboardInterrupt(f"at step {done} of {total}")
+            raise KeyboardInterrupt
+    signal(SIGINT, handler)
     if WORLD > 1:
         torch.distributed.destroy_process_group()
     if RANK > 0:
         return model, tokenizer
     save_model(model, tokenizer, out)
-    try:
-        scores, answers = score_table(model, tokenizer, tests, settings)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"at step {done} of {total}") from None
+    scores, answers = score_table(model, tokenizer, tests, settings)
     data.write_file(out / "metrics.json", scores)
     (out / STATE).unlink()
     for name, test in list(tests.items())[:1]:
@@ -444,10 +438,7 @@ MOMENTS = "exp_avg", "exp_avg_sq"  # means of the gradients and of their squares
 
 
 def training_state(model, total, file):
-    """-> all tensors that training changes, by name, steps done, log; as a file that exists has them.
-
-    They are the weights, AdamW's moments, and the state of the random numbers.
-    """
+    """-> {name: weights, AdamW's moments, random state}, steps done, log; the file's if there is one."""
     state, first, log = {"random": RANDOM.get_rng_state()}, 0, []
     for name, x in model.named_parameters():
         state |= {name: x.data} | {f"{name} {moment}": torch.zeros_like(x) for moment in MOMENTS}
@@ -636,12 +627,11 @@ def main(arguments=None):
             sys.stdout = open(os.devnull, "w")  # where Python may flush it on leaving
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt as stop:
-        how = f" {stop}; go on with --resume" if stop.args else ""  # none before there is a state
-        print(f"interrupted{how}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted" + "; go on with --resume" * (run is run_training), file=sys.stderr)
         sys.exit(130)
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal(SIGINT, default_int_handler)
 
 
 if __name__ == "__main__":

@@ -757,7 +757,7 @@ def main(arguments=None):
     try:
         (report if own.experiment == "report" else run_all)(own)
     except (InputError, KeyboardInterrupt) as error:
-        sys.exit(f"stopped: {error}")
+        sys.exit(f"stopped: {str(error) or 'repeat the command to go on'}")
 
 
 if __name__ == "__main__":
