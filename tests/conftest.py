@@ -37,11 +37,19 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(progress(config.mine))
 
 
+def executes(item):
+    """The notebook that a test wants executed, or None."""
+    return item.callspec.params.get("notebook") if hasattr(item, "callspec") else None
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: executes(item) is not None)  # the others leave them time to run
+
+
 @pytest.fixture(scope="session", autouse=True)
 def executed(request):
     """{path: future notebook} of those to be tested, one after another beside the other tests."""
-    calls = [getattr(item, "callspec", None) for item in request.session.items]
-    paths = [call.params["notebook"] for call in calls if call and "notebook" in call.params]
+    paths = list(filter(None, map(executes, request.session.items)))
     with ThreadPoolExecutor(1) as pool:
         if paths:
             from test_notebooks import run
