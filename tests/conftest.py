@@ -1,7 +1,8 @@
 """`pytest --mine` checks your solutions, tests/exercises/mine.py, and nothing else; fixtures."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def pytest_collection_modifyitems(items):
 def executed(request):
     """{path: future notebook} of those to be tested, one after another beside the other tests."""
     paths = list(filter(None, map(executes, request.session.items)))
-    with ThreadPoolExecutor(1) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # a test may replace os.replace
         if paths:
             from test_notebooks import run
         yield {path: pool.submit(run, path) for path in paths}
