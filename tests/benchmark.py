@@ -29,7 +29,7 @@ import time
 from collections import defaultdict
 from dataclasses import replace
 from functools import partial
-from itertools import groupby, islice
+from itertools import count, groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import robust_eqa
 from data import collate, length_bucketed, make_windows, read_questions, toy_corpus
 from model import Config, QAModel, load_model, new_model, save_model
-from robust_eqa import BF16, Settings, backward, best_spans, decide, logits_of, predict
+from robust_eqa import (
+    BF16,
+    Settings,
+    adamw_step,
+    backward,
+    best_spans,
+    decide,
+    logits_of,
+    predict,
+    training_state,
+)
 
 LENGTH, STRIDE, MOST_TOKENS, BEST = 384, 128, 128, 20  # of windows, overlap, answers, n-best list
 DEV, TRAIN = "squad2-dev.json.gz", "squad2-train-29k.json.gz"
@@ -194,13 +204,12 @@ def collated(windows, indices):
 
 def our_steps(model, windows):
     """-> the steps of robust_eqa.train and predict on the windows of given indices."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=0.0, fused=True)
+    steps, (state, *_) = count(), training_state(model, 1, None)
 
     def train(indices):
         backward(model.train(), [windows[i] for i in indices], Settings(loss="robust"))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        adamw_step(model, state, next(steps), 2e-5)
 
     @torch.inference_mode()
     def evaluate(indices):
