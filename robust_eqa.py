@@ -305,7 +305,7 @@ def backward(network, windows, settings):
 def adamw_step(model, state, step, lr):
     """Move the weights by AdamW (Loshchilov & Hutter 2019), without decay, and drop the gradients.
 
-    torch.optim.AdamW does the same, but takes 2 to 4 s to import the compiler before its first.
+    torch.optim.AdamW does the same, but takes 2 to 4 s to import the compiler. Every weight needs a gradient.
     """
     names, weights = zip(*model.named_parameters())
     moments = [[state[f"{name} {moment}"] for name in names] for moment in MOMENTS]
@@ -376,10 +376,11 @@ def train(settings, resume=False):
             order = length_bucketed(lengths, settings.batch_size, rng)
         lr = settings.lr * min(1.0, (step + 1) / (settings.warmup + 1)) * (1 - step / total)
         loss = backward(network.train(), [windows[i] for i in order[k]], settings)
+        told = stops
         if WORLD > 1:  # all log the whole batch's loss, and stop together
             both = torch.stack([loss / WORLD, loss.new_tensor(len(stops))])
             torch.distributed.all_reduce(both)
-            loss, stops[:] = both[0], [True] * bool(both[1])
+            loss, told = both[0], bool(both[1])
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         adamw_step(model, state, step, lr)
         done = step + 1
@@ -388,18 +389,19 @@ def train(settings, resume=False):
             now = {"loss": loss.item(), "gradient_norm": norm.item()}
             log.append({"step": done, **now, "threads": torch.get_num_threads()})
             bar.set_postfix(loss=f"{loss.item():.3f}")
-        if (logged or stops) and not math.isfinite(loss.item() + norm.item()):
+        if (logged or told) and not math.isfinite(loss.item() + norm.item()):
+            signal(SIGINT, handler)
             raise InputError(f"step {done}: the loss is not finite any more; try a lower --lr")
         if scoring and RANK == 0:
             scores, _ = score_table(model, tokenizer, tests, settings)
             log += [{"step": done, "eval": name} | scores[name] for name in scores]
-        if RANK == 0 and (done % 500 == 0 or done == total or scoring or stops):
+        if RANK == 0 and (done % 500 == 0 or done == total or scoring or told):
             lines = "".join(json.dumps(line) + "\n" for line in log)
             data.write_file(out / "metrics.jsonl", lines.encode())
             state["random"] = RANDOM.get_rng_state()
             about = {"step": str(done), "log": json.dumps(log)}
             data.write_file(out / STATE, safetensors.torch.save(state, about))
-        if stops:
+        if told:
             raise KeyboardInterrupt
     signal(SIGINT, handler)
     if WORLD > 1:
@@ -438,7 +440,7 @@ MOMENTS = "exp_avg", "exp_avg_sq"  # means of the gradients and of their squares
 
 
 def training_state(model, total, file):
-    """-> {name: weights, AdamW's moments, random state}, steps done, log; the file's if there is one."""
+    """-> {name: weights (the model's own), moments, random state}, steps done, log; a file's if any."""
     state, first, log = {"random": RANDOM.get_rng_state()}, 0, []
     for name, x in model.named_parameters():
         state |= {name: x.data} | {f"{name} {moment}": torch.zeros_like(x) for moment in MOMENTS}
@@ -628,7 +630,8 @@ def main(arguments=None):
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted" + "; go on with --resume" * (run is run_training), file=sys.stderr)
+        how = "; --resume goes on from what is saved" * (run is run_training)
+        print(f"interrupted{how}", file=sys.stderr)
         sys.exit(130)
     finally:
         signal(SIGINT, default_int_handler)

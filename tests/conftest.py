@@ -1,8 +1,8 @@
-"""`pytest --mine` checks your solutions, tests/exercises/mine.py, and nothing else; fixtures."""
+"""`pytest --mine` checks your solutions, tests/exercises/mine.py, and nothing else; a fixture."""
 
 import os
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import pytest
@@ -51,8 +51,11 @@ def pytest_collection_modifyitems(items):
 def executed(request):
     """{path: future notebook} of those to be tested, one after another beside the other tests."""
     paths = list(filter(None, map(executes, request.session.items)))
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # a test may replace os.replace
-        if paths:
-            from test_notebooks import run
-        yield {path: pool.submit(run, path) for path in paths}
-        pool.shutdown(cancel_futures=True)
+    # A process: a thread would see what the tests replace, such as os.replace.
+    pool = ProcessPoolExecutor(1, get_context("spawn"))
+    if paths:
+        from test_notebooks import run
+    yield {path: pool.submit(run, path) for path in paths}
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in active_children():  # of a run that ends early
+        process.kill()
