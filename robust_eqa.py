@@ -305,7 +305,7 @@ def backward(network, windows, settings):
 def adamw_step(model, state, step, lr):
     """Move the weights by AdamW (Loshchilov & Hutter 2019), without decay, and drop the gradients.
 
-    torch.optim.AdamW does the same, but takes 2 to 4 s to import the compiler. Every weight needs a gradient.
+    Every weight needs one. torch.optim.AdamW does the same, after 2 to 4 s to import the compiler.
     """
     names, weights = zip(*model.named_parameters())
     moments = [[state[f"{name} {moment}"] for name in names] for moment in MOMENTS]
@@ -376,7 +376,7 @@ def train(settings, resume=False):
             order = length_bucketed(lengths, settings.batch_size, rng)
         lr = settings.lr * min(1.0, (step + 1) / (settings.warmup + 1)) * (1 - step / total)
         loss = backward(network.train(), [windows[i] for i in order[k]], settings)
-        told = stops
+        told = stops  # or, of several processes, whether any was interrupted before this step's sum
         if WORLD > 1:  # all log the whole batch's loss, and stop together
             both = torch.stack([loss / WORLD, loss.new_tensor(len(stops))])
             torch.distributed.all_reduce(both)
@@ -440,7 +440,7 @@ MOMENTS = "exp_avg", "exp_avg_sq"  # means of the gradients and of their squares
 
 
 def training_state(model, total, file):
-    """-> {name: weights (the model's own), moments, random state}, steps done, log; a file's if any."""
+    """-> {name: weights (the model's own), moments, random state}, step, log; a file's if any."""
     state, first, log = {"random": RANDOM.get_rng_state()}, 0, []
     for name, x in model.named_parameters():
         state |= {name: x.data} | {f"{name} {moment}": torch.zeros_like(x) for moment in MOMENTS}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-# Sums depend on the number of threads, and a second one would wait for what runs beside the tests.
+# Whatever it was: sums depend on the number of threads, and a second would wait for notebooks.
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is loaded, here and in child processes
 collect_ignore = ["exercises"]  # half-written solutions must not stop the ordinary suite
 
