@@ -56,10 +56,54 @@ def test_every_blank_is_blank():
 @pytest.mark.parametrize("name", NAMES)
 def test_wrong_answers_are_caught_each_with_its_own_hint(name):
     """And there is no hint without a wrong answer that leads to it."""
-    outcomes = [(hint, examine(name, version)) for hint, version in WRONG[name]]
-    other = [f"{hint}: {outcome.text}" for hint, outcome in outcomes if outcome.hint != hint]
-    assert not other, f"{len(other)} of {len(outcomes)} are not: {other}"
-    assert HINTS[name].keys() <= {hint for hint, _ in outcomes}
+    hints = set()
+    for hint, version in WRONG[name]:
+        outcome = examine(name, version)
+        assert outcome.hint == hint, f"not caught, or not as {hint}: {outcome.text}"
+        assert outcome.sure or hint == "rng", f"only a guess: {outcome.text}"
+        hints.add(hint)
+    assert HINTS[name].keys() <= hints
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_of_an_unknown_mistake_no_hint_is_sure(name, monkeypatch):
+    """Each wrong answer in turn is forgotten: it may be guessed, never taken for another."""
+    known = checks.known_mistakes(name)
+    for k, (hint, version) in enumerate(WRONG[name]):
+        others = known[:k] + known[k + 1 :]
+        monkeypatch.setattr(checks, "known_mistakes", lambda _, others=others: others)
+        outcome = examine(name, version)
+        assert outcome.state in ("raised", "wrong")
+        assert outcome.hint == hint or not outcome.sure, f"{hint} is taken for {outcome.text}"
+
+
+def test_a_blank_that_is_called_is_named():
+    """robust_loss before qa_loss, token_f1 before normalize_answer."""
+    blanks = load(MINE)
+
+    def robust_loss(logits, labels, mask, qa_weight=2.0, tagging_weight=1.0, positive_weight=2.0):
+        return qa_weight * blanks.qa_loss(logits, labels, mask)
+
+    def token_f1(prediction, gold):
+        return float(blanks.normalize_answer(prediction) == gold)
+
+    for function, blank, number in (robust_loss, "qa_loss", 7), (token_f1, "normalize_answer", 1):
+        outcome = examine(function.__name__, function)
+        assert outcome.state == "raised"
+        assert f"{blank} is still blank: do exercise {number} first." in outcome.text
+
+
+def test_what_is_not_sure_is_a_guess():
+    """The same mistake alone, and with another one."""
+
+    def alone(logits, labels, mask):
+        return PROJECT.qa_loss(logits, labels.flip(0), mask)
+
+    def with_another(logits, labels, mask):
+        return alone(logits, labels, mask) + 1e-2 * len(mask)
+
+    assert "hint       Start logits" in examine("qa_loss", alone).text
+    assert "hint       Perhaps: " in examine("qa_loss", with_another).text
 
 
 def test_accidents_have_hints(monkeypatch):
@@ -102,8 +146,8 @@ def token_spans(offsets, answers):
 def window_bounds(length, room, stride):
     return data.window_bounds(length, room, stride)
 
-def window_label(golds, start, stop):
-    return golds, data.ANSWER
+def golds_inside(golds, start, stop):
+    return golds
 """
 
 
@@ -120,8 +164,8 @@ def test_mine_reports_the_four_outcomes(tmp_path):
     for expected in (
         "2 failed, 1 passed, 1 skipped, 6 deselected",
         "normalize_answer: raised\n\ngiven      normalize_answer(text='Red')\nraised     TypeError: ",
-        "\nat         tests/exercises/mine.py:5: return text / 2\nexpected   'red'\nhint       Capital",
-        "window_label: wrong\n",
+        "\nat         tests/exercises/mine.py:5: return text / 2\nexpected   'red'\nhint       It fails",
+        "golds_inside: wrong\n",
         "token_spans: not attempted, tests/exercises/mine.py:8\n",
         "\n1 of 10 done; next: 1 f1, tests/exercises/mine.py:4 (easy, about 10 minutes)\n",
     ):

@@ -1,6 +1,7 @@
 """Small wrong versions of the public functions, each with the hint it must be caught with.
 
-`python tests/wrong_answers.py` shows them caught; tests/test_exercises.py does too. Most are the
+`python tests/wrong_answers.py` shows them caught; tests/test_exercises.py does too. A learner's
+function that does the same as one of these in every case has made its mistake. Most are the
 project's own function with one mistake put around it, and stay wrong in that way when it changes.
 """
 
@@ -11,6 +12,7 @@ import string
 import sys
 from collections import Counter
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +21,7 @@ import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for a run as a program
 
-from exercises.checks import examine
-
-from data import (
-    ANSWER,
-    ELSEWHERE,
-    NO_ANSWER,
-    Answer,
-    synthetic_answer,
-    token_spans,
-    window_bounds,
-    window_label,
-)
+from data import Answer, golds_inside, synthetic_answer, token_spans, window_bounds
 from model import attention
 from robust_eqa import (
     best_spans,
@@ -50,33 +41,94 @@ WRONG = {}  # function -> (hint, wrong version) pairs; a comment says what is wr
 MARKS = f"[{re.escape(string.punctuation)}]"
 
 
-def tidy(text, articles=r"\b(a|an|the)\b"):
-    return " ".join(re.sub(articles, " ", text).split())
+def no_punctuation(text):
+    return re.sub(MARKS, "", text)
+
+
+def no_articles(text, pattern=r"\b(a|an|the)\b", instead=" "):
+    return re.sub(pattern, instead, text)
+
+
+def no_article_words(text):
+    return " ".join(word for word in text.split() if word not in {"a", "an", "the"})
+
+
+def single_spaces(text):
+    return " ".join(text.split())
+
+
+def first_article(text):
+    return re.sub(r"\b(a|an|the)\b", "", text, count=1)
+
+
+def in_order(*steps):
+    def normalize(text):
+        for step in steps:
+            text = step(text)
+        return text
+
+    return normalize
+
+
+def articles_as(pattern, instead=" "):
+    def removed(text):
+        return no_articles(text, pattern, instead)
+
+    return in_order(str.lower, no_punctuation, removed, single_spaces)
 
 
 def words(text):
     return normalize_answer(text).split()
 
 
-def f1(ours, theirs, mean=lambda p, r: 2 * p * r / (p + r), guard=True):
-    common = sum((Counter(ours) & Counter(theirs)).values())
+def shared(ours, theirs):
+    return sum((Counter(ours) & Counter(theirs)).values())
+
+
+def f1(ours, theirs, mean=lambda p, r: 2 * p * r / (p + r), guard=True, common=shared):
+    common = common(ours, theirs)
     if guard and not common:
         return float(ours == theirs)
     return mean(common / len(ours), common / len(theirs))
 
 
 WRONG["normalize_answer"] = [
-    ("lower", lambda t: tidy(re.sub(MARKS, "", t))),  # capitals stay
-    ("punctuation", lambda t: tidy(t.lower())),  # punctuation stays
+    ("lower", in_order(no_punctuation, no_articles, single_spaces)),  # capitals stay
+    ("lower", in_order(str.upper, normalize_answer, str.upper)),
+    ("lower", in_order(str.casefold, normalize_answer)),
+    ("punctuation", in_order(str.lower, no_articles, single_spaces)),  # punctuation stays
+    ("punctuation", in_order(str.lower, no_article_words)),
+    ("punctuation", lambda t: normalize_answer(t.strip(string.punctuation)) if t.isalpha() else t),
     ("joined", lambda t: normalize_answer(re.sub(MARKS, " ", t))),  # a space for each mark
-    ("articles", lambda t: " ".join(re.sub(MARKS, "", t).lower().split())),  # articles stay
-    ("articles", lambda t: tidy(re.sub(MARKS, "", t)).lower()),  # "The" stays
-    ("whole-words", lambda t: tidy(re.sub(MARKS, "", t).lower(), "an|a|the")),  # inside words too
-    ("spaces", lambda t: re.sub(MARKS + r"|\b(a|an|the)\b", "", t.lower()).strip()),
-    ("order", lambda t: normalize_answer(tidy(t.lower()))),  # articles before punctuation
-    ("ascii", lambda t: normalize_answer(re.sub(r"[^\w\s]", "", t))),  # all Unicode punctuation
+    ("articles", in_order(str.lower, no_punctuation, single_spaces)),  # articles stay
+    ("articles", articles_as(r"\b(a|the)\b")),
+    ("articles", articles_as(r"\bthe\b")),
+    ("articles", articles_as(r"^(a|an|the)\b")),  # at the beginning alone
+    ("articles", articles_as(r"\b(a|an|the) ")),  # not at the end
+    ("whole-words", articles_as("an|a|the")),  # inside words too
+    ("whole-words", articles_as("an|a|the", "")),
+    ("whole-words", articles_as(r"\b(an|a|the)")),  # where a word begins
+    ("whole-words", articles_as(r"(an|a|the)\b")),  # where it ends
+    ("whole-words", articles_as(r"(an|a|the)\b", "")),
+    ("whole-words", articles_as("(a|an|the) ")),
+    ("whole-words", articles_as(" (a|an|the)")),
+    ("spaces", in_order(str.lower, no_punctuation, no_articles)),
+    ("spaces", in_order(str.lower, no_punctuation, no_articles, str.strip)),
+    ("spaces", in_order(str.lower, no_punctuation, lambda t: no_articles(t, instead=""))),
+    ("spaces", in_order(normalize_answer, lambda t: t.replace(" ", ""))),
+    ("every", articles_as(r"(^|\s)(a|an|the)(\s|$)")),  # the space between two serves one
+    ("every", in_order(str.lower, no_punctuation, first_article, single_spaces)),
+    ("bounds", in_order(str.lower, no_punctuation, no_article_words)),
+    ("ascii", in_order(lambda t: re.sub(r"[^\w\s]", "", t), normalize_answer)),  # all of Unicode
     ("none", lambda t: None),
 ]
+for steps in permutations([str.lower, no_punctuation, no_articles, single_spaces]):
+    if steps[2:] != (no_articles, single_spaces):
+        WRONG["normalize_answer"].append(("order", in_order(*steps)))
+for steps in permutations([str.lower, no_punctuation, no_article_words]):
+    if steps[2] != no_article_words:
+        WRONG["normalize_answer"].append(("order", in_order(*steps, single_spaces)))
+
 WRONG["token_f1"] = [
     ("harmonic", lambda p, g: float(words(p) == words(g))),  # exact match
     ("harmonic", lambda p, g: f1(words(p), words(g), lambda p, r: (p + r) / 2)),
@@ -84,10 +136,19 @@ WRONG["token_f1"] = [
     ("harmonic", lambda p, g: f1(words(p), words(g), lambda p, r: r)),  # recall alone
     ("harmonic", lambda p, g: 100 * token_f1(p, g)),  # per cent
     ("bag", lambda p, g: f1({*words(p)}, {*words(g)})),  # sets
+    ("bag", lambda p, g: f1(words(p), words(g), common=lambda p, g: len({*p} & {*g}))),
+    ("bag", lambda p, g: f1(words(p), words(g), common=lambda p, g: sum(w in g for w in p))),
+    ("bag", lambda p, g: f1(words(p), words(g), common=lambda p, g: sum(w in p for w in g))),
+    ("words", lambda p, g: f1([*normalize_answer(p)], [*normalize_answer(g)])),  # characters
     ("nothing-common", lambda p, g: f1(words(p), words(g), guard=False)),
     ("normalised", lambda p, g: f1(p.split(), g.split())),
+    ("normalised", lambda p, g: f1(words(p), g.split())),  # one of them
+    ("normalised", lambda p, g: f1(p.split(), words(g))),
     ("empty", lambda p, g: token_f1(p, g) if words(p) else 0.0),  # both empty, and right
     ("empty", lambda p, g: token_f1(p, g) if words(g) else 1.0),  # one empty, and wrong
+    ("empty", lambda p, g: token_f1(p, g) if words(p) and words(g) else 0.0),
+    ("empty", lambda p, g: token_f1(p, g) if words(p) and words(g) else 1.0),
+    ("empty", lambda p, g: token_f1(p, g) if p and g else float(p == g)),  # before normalising
 ]
 
 # --- 2 spans, 3 windows, 4 labels ------------------------------------------------------------
@@ -138,34 +199,57 @@ WRONG["window_bounds"] = [  # n tokens, room r, stride s
     ("overlap", lambda n, r, s: window_bounds(n, r, max(0, s - 1))),
     ("last", lambda n, r, s: cut(n, r, range(0, max(1, n - r + 1), r - s))),  # full windows only
     ("last", lambda n, r, s: [(min(a, max(0, n - r)), b) for a, b in window_bounds(n, r, s)]),
+    ("raised", lambda n, r: window_bounds(n, r, 0)),  # an argument is missing
     ("type", lambda n, r, s: [[*bounds] for bounds in window_bounds(n, r, s)]),
 ]
 
 
-def label(golds, inside):
-    found = ANSWER if inside.any() else ELSEWHERE if len(golds) else NO_ANSWER
-    return golds[inside], found
+def inside(admits, golds, start, stop):
+    return np.where(admits(golds, start, stop), golds - start, -1)
 
 
-def relabel(golds, start, stop, labels):
-    inside, found = window_label(golds, start, stop)
-    return inside, labels[found]
+def half_inside(golds, start, stop):
+    return np.where((golds >= start) & (golds < stop), golds - start, -1)
 
 
-WRONG["window_label"] = [
-    ("inside", lambda g, a, b: (window_label(g, a, b)[0] - a, window_label(g, a, b)[1])),
-    ("wholly", lambda g, a, b: label(g, (g[:, 0] < b) & (g[:, 1] >= a))),  # any overlap
-    ("wholly", lambda g, a, b: label(g, (g[:, 0] >= a) & (g[:, 0] < b))),  # the first token
-    ("wholly", lambda g, a, b: label(g, (g[:, 1] >= a) & (g[:, 1] < b))),  # the last token
-    ("wholly", lambda *a: relabel(*a, [ANSWER, NO_ANSWER, NO_ANSWER])),
-    ("edge", lambda g, a, b: window_label(g, a, b + 1)),  # stop taken for the last token
-    ("edge", lambda g, a, b: window_label(g, a, b - 1)),
-    ("edge", lambda g, a, b: window_label(g, a + 1, b)),
-    ("no-golds", lambda *a: relabel(*a, [ANSWER, ELSEWHERE, ELSEWHERE])),
-    ("unplaced", lambda g, a, b: window_label(g[g[:, 0] >= 0], a, b)),
-    ("every-gold", lambda g, a, b: (window_label(g, a, b)[0][:1], window_label(g, a, b)[1])),
-    ("any-gold", lambda g, a, b: (window_label(g, a, b)[0], window_label(g[:1], a, b)[1])),
-    ("in-place", lambda g, a, b: g.sort(axis=0) or window_label(g, a, b)),
+def clipped(golds, start, stop):
+    return np.where((golds[:, :1] >= 0), np.clip(golds, start, stop - 1) - start, -1)
+
+
+def unshifted(golds, start, stop):
+    return np.where(golds_inside(golds, start, stop) >= 0, golds, -1)
+
+
+def in_place(golds, start, stop):
+    golds -= start
+    return golds_inside(golds, 0, stop - start)
+
+
+WRONG["golds_inside"] = [
+    ("shift", unshifted),
+    ("shift", lambda g, a, b: golds_inside(g, a, b) + a * (golds_inside(g, a, b) < 0)),
+    ("shift", lambda g, a, b: golds_inside(g, a, b) + 2 * a * (golds_inside(g, a, b) >= 0)),
+    ("wholly", lambda g, a, b: g - a),  # every gold
+    ("wholly", lambda *a: inside(lambda g, a, b: (g[:, :1] < b) & (g[:, 1:] >= a), *a)),  # a part
+    ("wholly", lambda *a: inside(lambda g, a, b: (g[:, :1] >= a) & (g[:, :1] < b), *a)),  # first
+    ("wholly", lambda *a: inside(lambda g, a, b: (g[:, 1:] >= a) & (g[:, 1:] < b), *a)),  # last
+    ("wholly", lambda *a: inside(lambda g, a, b: g[:, :1] >= a, *a)),
+    ("wholly", lambda *a: inside(lambda g, a, b: g[:, 1:] < b, *a)),
+    ("wholly", half_inside),  # each end for itself
+    ("wholly", clipped),
+    ("edge", lambda g, a, b: golds_inside(g, a, b + 1)),  # stop taken for the last token
+    ("edge", lambda g, a, b: golds_inside(g, a, b - 1)),
+    ("edge", lambda *a: inside(lambda g, a, b: (g[:, :1] > a) & (g[:, 1:] < b), *a)),
+    ("minus-one", lambda g, a, b: np.where(golds_inside(g, a, b) >= 0, g - a, g)),  # as they were
+    ("minus-one", lambda g, a, b: np.where(golds_inside(g, a, b) >= 0, g - a, 0)),
+    ("unplaced", lambda g, a, b: np.where(g[:, 1:] < 0, g - a, golds_inside(g, a, b))),
+    ("unplaced", lambda g, a, b: golds_inside(g[g[:, 0] >= 0], a, b)),
+    ("every-gold", lambda g, a, b: golds_inside(g[:1], a, b)),
+    ("every-gold", lambda g, a, b: g[golds_inside(g, a, b)[:, 0] >= 0] - a),  # those inside alone
+    ("every-gold", lambda g, a, b: np.sort(golds_inside(g, a, b), axis=0)),
+    ("in-place", in_place),
+    ("type", lambda *a: golds_inside(*a).tolist()),
+    ("dtype", lambda *a: golds_inside(*a).astype(float)),
 ]
 
 # --- 5 attention -----------------------------------------------------------------------------
@@ -175,33 +259,58 @@ def ones(mask):
     return torch.ones_like(mask)
 
 
-def attend(q, k, v, admitted, p=0.0, dim=-1, low=-1e9):
-    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+def attend(q, k, v, admitted, p=0.0, dim=-1, low=-1e9, axes=(-1, -2), before=False):
+    scores = q @ k.transpose(*axes) / q.shape[-1] ** 0.5
+    if before:  # dropout of the scores
+        return F.dropout(scores, p).masked_fill(~admitted, low).softmax(dim) @ v
     return F.dropout(scores.masked_fill(~admitted, low).softmax(dim), p) @ v
+
+
+def attend_by(weights, q, k, v, mask):
+    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+    return weights(fill(scores, mask[:, None, None])) @ v
+
+
+def over_length(query):
+    """sqrt(d / T): the scores end up divided by sqrt(T)."""
+    return (query.shape[-1] / query.shape[-2]) ** 0.5
 
 
 WRONG["attention"] = [
     ("softmax", lambda q, k, v, m, p=0.0: q @ k.transpose(-1, -2) @ v),  # scores for weights
+    ("softmax", lambda *a: attend_by(lambda x: x.sigmoid(), *a)),
+    ("transpose", lambda q, k, v, m, p=0.0: attention(q, k.transpose(-1, -2), v, m, p)),
+    ("transpose", lambda q, k, v, m, p=0.0: attend(q, k, v, m[:, None, None], p, axes=(1, 2))),
     ("axis", lambda q, k, v, m, p=0.0: attend(q, k, v, m[:, None, None], p, dim=-2)),
-    ("axis", lambda q, k, v, m, p=0.0: attention(q, k, v, ~m, p)),  # the mask upside down
+    ("axis", lambda q, k, v, m, p=0.0: attend(q, k, v, m[:, None, None], p, dim=1)),  # heads
+    ("axis", lambda q, k, v, m, p=0.0: attend(q, k, v, m[:, None, None], p, dim=0)),  # the batch
+    ("upside-down", lambda q, k, v, m, p=0.0: attend(q, k, v, ~m[:, None, None], p)),
+    ("upside-down", lambda q, k, v, m, p=0.0: attend(q, k, v, ~m[:, None, None], p, low=-math.inf)),
     ("mask", lambda q, k, v, m, p=0.0: attention(q, k, v, ones(m), p)),
-    ("mask", lambda q, k, v, m, p=0.0: attend(q, k, v, m[:, None, :, None], p)),  # of queries
+    ("queries", lambda q, k, v, m, p=0.0: attend(q, k, v, m[:, None, :, None], p)),
+    ("queries", lambda q, k, v, m, p=0.0: attend(q, k, v, m[:, None, :, None], p, low=-math.inf)),
     ("not-zero", lambda q, k, v, m, p=0.0: attend(q, k, v, m[:, None, None], p, low=0)),
     ("mask-first", lambda q, k, v, m, p=0.0: attention(q, k, v * m[:, None, :, None], ones(m), p)),
     ("scale", lambda q, k, v, m, p=0.0: attention(q * q.shape[-1] ** 0.5, k, v, m, p)),  # none
-    ("scale", lambda q, k, v, m, p=0.0: attention(q / q.shape[-1] ** 0.5, k, v, m, p)),  # twice
+    ("scale", lambda q, k, v, m, p=0.0: attention(q / q.shape[-1] ** 0.5, k, v, m, p)),  # by d
+    ("scale", lambda q, k, v, m, p=0.0: attention(q * q.shape[-1], k, v, m, p)),  # multiplied
+    ("scale", lambda q, k, v, m, p=0.0: attention(q * over_length(q), k, v, m, p)),  # sqrt(T)
     ("batch", lambda q, k, v, m, p=0.0: attention(q, k, v, m[:1].expand_as(m), p)),  # of row 0
     ("dropout", lambda q, k, v, m, p=0.0: attention(q, k, v, m)),
     ("dropout", lambda q, k, v, m, p=0.0: (1 - p) * attention(q, k, v, m, p)),  # not scaled up
+    ("dropout", lambda q, k, v, m, p=0.0: attend(q, k, v, m[:, None, None], p, before=True)),
+    ("dropout", lambda q, k, v, m, p=0.0: F.dropout(attention(q, k, v, m), p)),  # of the result
     ("type", lambda q, k, v, m, p=0.0: attention(q, k, v, m, p).numpy()),
 ]
 
-# --- 6, 7, 8 losses: start and end logits s, e, their labels y, z, mask m -----------------------
+# --- 6, 7, 8 losses: logits x (2, B, T), labels or positions y, mask m ---------------------------
 
 
 def with_cls(labels):
     """Position 0 labelled where nothing is."""
-    return labels + (labels.sum(-1, True) == 0) * (torch.arange(labels.shape[1]) == 0)
+    labels = labels.clone()
+    labels[:, :, 0] += labels.sum(-1) == 0
+    return labels
 
 
 def first(labels):
@@ -212,40 +321,68 @@ def fill(logits, mask, value=-math.inf):
     return logits.masked_fill(~mask, value)
 
 
-def default(s, e, y, z, m, log_softmax=lambda x: x.log_softmax(-1), **options):
-    sides = (s, y), (e, z)
-    return sum(F.nll_loss(log_softmax(fill(x, m)), at, **options) for x, at in sides) / 2
+def swapped(x):
+    return x.flip(0)
+
+
+def alone(x, side):
+    """Start for both, or end."""
+    return x[[side, side]]
 
 
 def by_length(loss):
     """Long rows count more."""
 
-    def wrong(*batch):
-        rows = [[x[k : k + 1] for x in batch] for k in range(len(batch[0]))]
-        return sum(loss(*row) * row[4].sum() for row in rows) / batch[4].sum()
+    def wrong(x, y, m):
+        total = 0
+        for b in range(len(m)):
+            total = total + loss(x[:, b : b + 1], y[:, b : b + 1], m[b : b + 1]) * m[b].sum()
+        return total / m.sum()
 
     return wrong
 
 
+def default(x, y, m, logs=lambda x: x.log_softmax(-1), **options):
+    return F.nll_loss(logs(fill(x, m)).flatten(0, 1), y.flatten(), **options)
+
+
 WRONG["default_loss"] = [
-    ("half", lambda *b: 2 * default_loss(*b)),
-    ("half", lambda s, e, y, z, m: default_loss(s, s, y, y, m)),  # start alone
-    ("swapped", lambda s, e, y, z, m: default_loss(s, e, z, y, m)),
-    ("swapped", lambda s, e, y, z, m: default_loss(e, s, y, z, m)),
-    ("cls", lambda *b: default(*b, ignore_index=0)),
-    ("padding", lambda s, e, y, z, m: default_loss(s, e, y, z, ones(m))),
-    ("padding", lambda s, e, y, z, m: default_loss(s * m, e * m, y, z, ones(m))),  # 0 is e^0
-    ("batch", lambda *b: len(b[0]) * default_loss(*b)),
-    ("stable", lambda *b: default(*b, log_softmax=lambda x: x.softmax(-1).log())),
-    ("in-place", lambda s, e, y, z, m: default_loss(s.masked_fill_(~m, -1e9), e, y, z, m)),
-    ("formula", by_length(default_loss)),
-    ("type", lambda *b: default_loss(*b).item()),
+    ("half", lambda x, y, m: 2 * default_loss(x, y, m)),  # the sum
+    ("half", lambda x, y, m: default_loss(x, y, m) / 2),
+    ("half", lambda x, y, m: default_loss(alone(x, 0), alone(y, 0), m)),
+    ("half", lambda x, y, m: default_loss(alone(x, 1), alone(y, 1), m)),
+    ("swapped", lambda x, y, m: default_loss(x, swapped(y), m)),
+    ("formula", lambda x, y, m: default_loss(x, y, m) ** 2),
+    ("sign", lambda x, y, m: -default_loss(x, y, m)),
+    ("sign", lambda x, y, m: default(x, y, m, lambda x: x.softmax(-1))),  # no log
+    ("sign", lambda x, y, m: -default(x, y, m, lambda x: x.softmax(-1))),
+    ("sign", lambda x, y, m: default(x, y, m, lambda x: x)),  # no softmax
+    ("twice", lambda x, y, m: default(x, y, m, lambda x: x.softmax(-1).log_softmax(-1))),
+    ("sigmoid", lambda x, y, m: default(x, y, m, F.logsigmoid)),
+    ("over-batch", lambda x, y, m: default(x, y, m, lambda x: x.log_softmax(1))),
+    ("over-batch", lambda x, y, m: F.cross_entropy(fill(x, m), y)),  # takes axis 1 for classes
+    ("over-sides", lambda x, y, m: default(x, y, m, lambda x: x.log_softmax(0))),
+    ("cls", lambda x, y, m: default(x, y, m, ignore_index=0)),
+    ("cls", lambda x, y, m: default(x, y, m, ignore_index=0, reduction="sum") / y.numel()),
+    ("padding", lambda x, y, m: default_loss(x, y, ones(m))),
+    ("padding", lambda x, y, m: default_loss(x * m, y, ones(m))),  # 0 is e^0
+    ("upside-down", lambda x, y, m: default(x, y, ~m)),
+    ("upside-down", lambda x, y, m: default_loss(fill(x, ~m, -1e9), y, ones(m))),
+    ("batch", lambda x, y, m: len(m) * default_loss(x, y, m)),
+    ("batch", lambda x, y, m: default_loss(x[:, :1], y[:, :1], m[:1])),  # the first row alone
+    ("batch", lambda x, y, m: 2 * len(m) * default_loss(x, y, m)),
+    ("stable", lambda x, y, m: default(x, y, m, lambda x: x.softmax(-1).log())),
+    ("stable", lambda x, y, m: default(x, y, m, lambda x: (x.softmax(-1) + 1e-8).log())),
+    ("in-place", lambda x, y, m: default_loss(x.masked_fill_(~m, -1e9), y, m)),
+    ("lengths", by_length(default_loss)),
+    ("shape", lambda x, y, m: default(x, y, m, reduction="none").view_as(y).mean(0)),
+    ("shape", lambda x, y, m: default(x, y, m, reduction="none").view_as(y).mean(1)),
+    ("type", lambda x, y, m: default_loss(x, y, m).item()),
 ]
 
 
-def qa(s, e, y, z, m, target, log_softmax=lambda x: x.log_softmax(-1), padding=0):
-    labels, logs = torch.stack([y, z]), log_softmax(fill(torch.stack([s, e]), m))
-    return -(target(labels, m) * fill(logs, m, padding)).sum(-1).mean()
+def qa(x, y, m, target, logs=lambda x: x.log_softmax(-1), padding=0):
+    return -(target(y, m) * fill(logs(fill(x, m)), m, padding)).sum(-1).mean()
 
 
 def targets(y, m, k=lambda y: y.sum(-1, True)):
@@ -258,112 +395,397 @@ def gold_only(y, m):
     return y / y.sum(-1, True).clamp(min=1)
 
 
-def marginal(s, e, y, z, m):
-    probabilities = fill(torch.stack([s, e]), m).softmax(-1)
-    return -torch.log((probabilities * torch.stack([y, z])).sum(-1)).mean()
+def both_or_none(y, m):
+    """1/n only where neither start nor end is labelled."""
+    unlabelled = ~y.any(-1, True).any(0)
+    return torch.where(unlabelled, m / m.sum(-1, True), gold_only(y, m))
+
+
+def marginal(x, y, m):
+    """Minus the log of the golds' summed probability."""
+    return -torch.log((fill(x, m).softmax(-1) * targets(y, m, torch.ones_like)).sum(-1)).mean()
+
+
+def qa_by(k):
+    """The labelled positions divided by something else than their number."""
+    return lambda x, y, m: qa(x, y, m, lambda y, m: targets(y, m, lambda y: k(y, m)))
+
+
+def qa_target(target):
+    return lambda x, y, m: qa(x, y, m, target)
+
+
+def qa_logs(logs):
+    return lambda x, y, m: qa(x, y, m, targets, logs)
+
+
+def length(y):
+    return torch.full_like(y[..., :1], y.shape[-1])
 
 
 WRONG["qa_loss"] = [
-    ("half", lambda *b: 2 * qa_loss(*b)),
-    ("half", lambda s, e, y, z, m: qa_loss(s, s, y, y, m)),  # start alone
-    ("swapped", lambda s, e, y, z, m: qa_loss(s, e, z, y, m)),
-    ("one-over-k", lambda *b: qa(*b, lambda y, m: targets(y, m, lambda y: y.amax(-1, True)))),
-    ("one-over-k", marginal),  # minus the log of the golds' summed probability
-    ("every-gold", lambda s, e, y, z, m: qa_loss(s, e, first(y), first(z), m)),
-    ("own-k", lambda *b: qa(*b, lambda y, m: targets(y, m, lambda y: y.sum(-1, True).amax(0)))),
-    ("no-gold", lambda *b: qa(*b, gold_only)),  # costs 0
-    ("nan", lambda *b: qa(*b, lambda y, m: y / y.sum(-1, True))),  # 0 / 0
-    ("nan", lambda *b: qa(*b, targets, padding=-math.inf)),  # 0 * -inf
-    ("cls", lambda s, e, y, z, m: qa_loss(s, e, with_cls(y), with_cls(z), m)),
-    ("padding", lambda s, e, y, z, m: qa_loss(s, e, y, z, ones(m))),
-    ("n", lambda *b: qa(*b, lambda y, m: targets(y, ones(m)))),  # 1/T, of which padding is lost
-    ("batch", lambda *b: len(b[0]) * qa_loss(*b)),
-    ("per-row", lambda *b: qa(*b, lambda y, m: (gold_only if y.any() else targets)(y, m))),
-    ("stable", lambda *b: qa(*b, targets, lambda x: x.softmax(-1).log())),
-    ("formula", by_length(qa_loss)),
-    ("shape", lambda *b: qa_loss(*b)[None]),
-    ("type", lambda *b: qa_loss(*b).item()),
+    ("half", lambda x, y, m: 2 * qa_loss(x, y, m)),
+    ("half", lambda x, y, m: qa_loss(x, y, m) / 2),
+    ("half", lambda x, y, m: qa_loss(alone(x, 0), alone(y, 0), m)),
+    ("half", lambda x, y, m: qa_loss(alone(x, 1), alone(y, 1), m)),
+    ("swapped", lambda x, y, m: qa_loss(x, swapped(y), m)),
+    ("formula", lambda x, y, m: qa_loss(x, y, m) ** 2),
+    ("sign", lambda x, y, m: -qa_loss(x, y, m)),
+    ("sign", qa_logs(lambda x: x.softmax(-1))),  # no log
+    ("sign", lambda x, y, m: -qa(x, y, m, targets, lambda x: x.softmax(-1))),
+    ("sign", qa_logs(lambda x: x)),  # no softmax
+    ("twice", qa_logs(lambda x: x.softmax(-1).log_softmax(-1))),
+    ("sigmoid", qa_logs(F.logsigmoid)),
+    ("sigmoid", lambda x, y, m: F.binary_cross_entropy_with_logits(x, targets(y, m))),
+    ("sigmoid", lambda x, y, m: tagging_loss(x, targets(y, m), m, 1.0)),
+    ("over-batch", qa_logs(lambda x: x.log_softmax(1))),
+    ("over-batch", lambda x, y, m: F.cross_entropy(fill(x, m, -1e9), targets(y, m))),
+    ("over-batch", lambda x, y, m: F.cross_entropy(x, targets(y, m))),
+    ("over-sides", qa_logs(lambda x: x.log_softmax(0))),
+    ("one-over-k", qa_by(lambda y, m: torch.ones_like(y))),
+    ("one-over-k", marginal),
+    ("one-over-k", qa_target(lambda y, m: y.masked_fill(~m, -math.inf).softmax(-1))),
+    ("one-over-k", qa_by(lambda y, m: y.sum(-1, True) ** 2)),
+    ("over-t", qa_by(lambda y, m: length(y))),
+    ("over-t", lambda x, y, m: qa_loss(x, y, m) / m.shape[1]),  # a mean over positions
+    ("over-t", qa_by(lambda y, m: m.sum(-1, True).expand_as(y))),  # n
+    ("every-gold", lambda x, y, m: qa_loss(x, first(y), m)),
+    ("every-gold", lambda x, y, m: qa_loss(x, first(y.flip(-1)).flip(-1), m)),  # the last
+    ("own-k", qa_by(lambda y, m: y.sum(-1, True).amax(0).expand_as(y))),
+    ("own-k", qa_by(lambda y, m: y.sum((0, 2), True).expand_as(y))),
+    ("own-k", qa_by(lambda y, m: y.sum((1, 2), True).expand_as(y))),  # of the whole batch
+    ("own-k", qa_by(lambda y, m: y[:1].sum(-1, True).expand_as(y))),  # the start's for both
+    ("own-k", qa_target(both_or_none)),
+    ("no-gold", qa_target(gold_only)),  # costs 0
+    ("no-gold", qa_target(lambda y, m: torch.where(y.any(-1, True), gold_only(y, m), m.float()))),
+    ("nan", qa_target(lambda y, m: y / y.sum(-1, True))),  # 0 / 0
+    ("nan", lambda x, y, m: qa(x, y, m, targets, padding=-math.inf)),  # 0 * -inf
+    ("cls", lambda x, y, m: qa_loss(x, with_cls(y), m)),
+    ("smooth", qa_target(lambda y, m: (targets(y, m) + m / m.sum(-1, True)) / 2)),
+    ("padding", lambda x, y, m: qa_loss(x, y, ones(m))),
+    ("padding", lambda x, y, m: qa_loss(x * m, y, ones(m))),
+    ("padding", lambda x, y, m: qa(x, y, ones(m), lambda y, _: targets(y, m))),  # softmax alone
+    ("upside-down", lambda x, y, m: qa_loss(x, y, ~m)),
+    ("upside-down", lambda x, y, m: qa(fill(x, ~m, -1e9), y, ones(m), lambda y, _: targets(y, m))),
+    ("n", qa_target(lambda y, m: targets(y, ones(m)))),  # 1/T, of which padding is lost
+    ("n", lambda x, y, m: qa(fill(x, m, -1e9), y, ones(m), targets)),  # 1/T of -1e9
+    ("batch", lambda x, y, m: len(m) * qa_loss(x, y, m)),
+    ("batch", lambda x, y, m: 2 * len(m) * qa_loss(x, y, m)),
+    ("batch", lambda x, y, m: qa_loss(x[:, :1], y[:, :1], m[:1])),
+    ("per-row", qa_target(lambda y, m: (gold_only if y.any() else targets)(y, m))),
+    ("stable", qa_logs(lambda x: x.softmax(-1).log())),
+    ("stable", qa_logs(lambda x: (x.softmax(-1) + 1e-8).log())),
+    ("lengths", by_length(qa_loss)),
+    ("shape", lambda x, y, m: qa_loss(x, y, m)[None]),
+    ("type", lambda x, y, m: qa_loss(x, y, m).item()),
 ]
 
 
-def tagging_by_hand(s, e, y, z, m, positive_weight=2.0):
-    p, labels = torch.stack([s, e]).sigmoid(), torch.stack([y, z])
-    losses = -positive_weight * labels * p.log() - (1 - labels) * (1 - p).log()
-    return (fill(losses, m, 0)).sum(-1).mean()
+def tag(x, y, m, positive_weight=2.0, p=torch.sigmoid, by_zero=1.0):
+    """By hand, where p may be another than the sigmoid and label 0 may cost otherwise."""
+    p = p(fill(x, m, -1e9))
+    losses = -positive_weight * y * p.log() - by_zero * (1 - y) * (1 - p).log()
+    return fill(losses, m, 0).sum(-1).mean()
+
+
+def tagged(change, factor=lambda m, T: 1.0):
+    """The right loss of changed logits, labels and mask, times a factor."""
+
+    def wrong(x, y, m, positive_weight=2.0):
+        result = tagging_loss(*change(x, y, m), positive_weight)
+        return result * factor(m, x.shape[-1])
+
+    return wrong
+
+
+def same_batch(x, y, m):
+    return x, y, m
+
+
+def each_tag(x, y, m, weights):
+    losses = F.binary_cross_entropy_with_logits(x, y, weights, reduction="none")
+    return fill(losses, m, 0)
+
+
+def weighted(x, y, m, positive_weight=2.0, scores=lambda x: x, length=1):
+    """The right loss, of other scores or divided by a row's length."""
+    losses = each_tag(scores(fill(x, m, -1e9)), y, m, 1 + (positive_weight - 1) * y)
+    return (losses.sum(-1) / length).mean()
+
+
+def golds_alone(x, y, m, positive_weight=2.0):
+    """Minus log softmax, of what is labelled."""
+    logs = fill(x, m, -1e9).log_softmax(-1)
+    return -(positive_weight * y * logs).sum(-1).mean()
+
+
+def weight_on_zero(x, y, m, positive_weight=2.0):
+    return each_tag(x, y, m, 1 + (positive_weight - 1) * (1 - y)).sum(-1).mean()
+
+
+def weight_of_real(x, y, m, positive_weight=2.0):
+    """A weighted mean of the positions."""
+    weights = (1 + (positive_weight - 1) * y) * m
+    return (each_tag(x, y, m, weights).sum(-1) / weights.sum(-1)).mean()
+
+
+def averaged(x, y, m, positive_weight=2.0):
+    """Over all real positions of the batch."""
+    weights = 1 + (positive_weight - 1) * y
+    return each_tag(x, y, m, weights).sum() / m.sum() / 2
+
+
+def softmax(x):
+    return x.softmax(-1)
 
 
 WRONG["tagging_loss"] = [
-    ("weight", lambda *b, **o: tagging_loss(*b, **{"positive_weight": 1.0} | o)),
-    ("weight", lambda *b, **o: tagging_loss(*b)),  # the argument ignored
-    ("weight", lambda *b, positive_weight=2.0: positive_weight * tagging_loss(*b, 1.0)),
-    ("sigmoid", lambda s, e, *b, **o: tagging_loss(-s, -e, *b, **o)),
-    ("sum", lambda *b, **o: tagging_loss(*b, **o) / b[4].sum(-1).float().mean()),
-    ("sum", lambda *b, **o: tagging_loss(*b, **o) / b[0].shape[1]),  # averaged over padding too
-    ("swapped", lambda s, e, y, z, m, **o: tagging_loss(s, e, z, y, m, **o)),
-    ("cls", lambda s, e, y, z, m, **o: tagging_loss(s, e, with_cls(y), with_cls(z), m, **o)),
-    ("padding", lambda s, e, y, z, m, **o: tagging_loss(s, e, y, z, ones(m), **o)),
-    ("padding", lambda s, e, y, z, m, **o: tagging_loss(s * m, e * m, y, z, ones(m), **o)),
-    ("batch", lambda *b, **o: len(b[0]) * tagging_loss(*b, **o)),
-    ("stable", tagging_by_hand),
+    ("weight", lambda x, y, m, positive_weight=1.0: tagging_loss(x, y, m, positive_weight)),
+    ("weight", lambda x, y, m, positive_weight=2.0: tagging_loss(x, y, m)),  # ignored
+    ("weight", lambda x, y, m, positive_weight=2.0: tagging_loss(x, y, m, 1.0)),
+    ("weight", lambda x, y, m, positive_weight=2.0: tagging_loss(x, y, m, 1 + positive_weight)),
+    (
+        "both-labels",
+        lambda x, y, m, positive_weight=2.0: positive_weight * tagging_loss(x, y, m, 1),
+    ),
+    ("label-0", weight_on_zero),
+    ("softmax", lambda *b, **o: tag(*b, **o, p=softmax)),
+    ("softmax", lambda *b, **o: tag(*b, **o, p=lambda x: softmax(x).clamp(1e-7, 1 - 1e-7))),
+    ("softmax", lambda *b, **o: tag(*b, **o, p=softmax, by_zero=0.0)),
+    ("softmax", golds_alone),
+    ("softmax", lambda x, y, m, **o: weighted(x, y, m, **o, scores=lambda x: x.log_softmax(-1))),
+    ("softmax", lambda x, y, m, positive_weight=2.0: qa_loss(x, y, m)),
+    ("twice", tagged(lambda x, y, m: (x.sigmoid(), y, m))),
+    ("sign", lambda *b, **o: -tagging_loss(*b, **o)),
+    ("sign", tagged(lambda x, y, m: (-x, y, m))),  # the logits' sign
+    ("sign", lambda *b, **o: tag(*b, **o, p=lambda x: x.sigmoid().exp())),  # no log
+    ("label-0-free", lambda *b, **o: tag(*b, **o, by_zero=0.0)),
+    ("sum", tagged(same_batch, lambda m, T: 1 / m.sum(-1).float().mean())),
+    ("sum", tagged(same_batch, lambda m, T: 1 / T)),  # averaged over padding too
+    ("sum", weight_of_real),
+    ("sum", averaged),
+    ("sum", lambda x, y, m, **o: weighted(x, y, m, **o, length=m.sum(-1))),
+    ("half", tagged(same_batch, lambda m, T: 2)),
+    ("half", tagged(same_batch, lambda m, T: 0.5)),
+    ("half", tagged(lambda x, y, m: (alone(x, 0), alone(y, 0), m))),
+    ("half", tagged(lambda x, y, m: (alone(x, 1), alone(y, 1), m))),
+    ("swapped", tagged(lambda x, y, m: (x, swapped(y), m))),
+    ("cls", tagged(lambda x, y, m: (x, with_cls(y), m))),
+    ("padding", tagged(lambda x, y, m: (x, y, ones(m)))),
+    ("padding", tagged(lambda x, y, m: (x * m, y, ones(m)))),
+    ("upside-down", tagged(lambda x, y, m: (x, y, ~m))),
+    ("sigmoid", lambda x, y, m, **o: fill((x.sigmoid() - y) ** 2, m, 0).sum(-1).mean()),
+    ("batch", tagged(same_batch, lambda m, T: len(m))),
+    ("batch", tagged(same_batch, lambda m, T: 2 * len(m))),
+    ("batch", tagged(lambda x, y, m: (x[:, :1], y[:, :1], m[:1]))),
+    ("stable", tag),
+    ("stable", lambda *b, **o: tag(*b, **o, p=lambda x: x.sigmoid().clamp(1e-7, 1 - 1e-7))),
 ]
+
+
+def weights_as(change):
+    def wrong(x, y, m, qa_weight=2.0, tagging_weight=1.0, positive_weight=2.0):
+        return robust_loss(x, y, m, *change(qa_weight, tagging_weight, positive_weight))
+
+    return wrong
+
+
+def mean_of_both(x, y, m, qa_weight=2.0, tagging_weight=1.0, positive_weight=2.0):
+    total = qa_weight + tagging_weight
+    return robust_loss(x, y, m, qa_weight, tagging_weight, positive_weight) / total
 
 
 WRONG["robust_loss"] = [
     ("qa", lambda *b, **o: robust_loss(*b)),  # weights ignored
+    ("qa", lambda *b, qa_weight=2.0, **o: robust_loss(*b, qa_weight=0.0, **o)),
     ("tagging", lambda *b, tagging_weight=1.0, **o: robust_loss(*b, tagging_weight=0.0, **o)),
+    ("tagging", lambda *b, tagging_weight=1.0, **o: robust_loss(*b, tagging_weight=1.0, **o)),
+    ("tagging", weights_as(lambda qa, tagging, positive: (qa, qa, positive))),
     ("weights", lambda *b, **o: robust_loss(*b, **{"qa_weight": 1.0} | o)),
-    ("weights", lambda *b, **o: robust_loss(*b, **{"qa_weight": 1.0, "tagging_weight": 2.0} | o)),
+    ("weights", lambda *b, **o: robust_loss(*b, **o) / 2),  # the mean
+    ("weights", mean_of_both),
+    ("exchanged", lambda *b, **o: robust_loss(*b, **{"qa_weight": 1.0, "tagging_weight": 2.0} | o)),
+    ("exchanged", weights_as(lambda qa, tagging, positive: (tagging, qa, positive))),
     ("passed-on", lambda *b, positive_weight=2.0, **o: robust_loss(*b, **o)),
-    ("padding", lambda s, e, y, z, m, **o: robust_loss(s, e, y, z, ones(m), **o)),
+    ("passed-on", lambda *b, positive_weight=2.0, **o: robust_loss(*b, **o, positive_weight=1.0)),
+    ("passed-on", weights_as(lambda qa, tagging, positive: (qa, tagging, tagging))),
+    ("padding", lambda x, y, m, **o: robust_loss(x, y, ones(m), **o)),
 ]
 
 # --- 9 decoder -------------------------------------------------------------------------------
 
 
-def argmaxes(s, e, m, limit, repaired=False):
-    (_, i), (_, j) = (fill(x, m).max(-1) for x in (s, e))
-    j = torch.maximum(i, j) if repaired else j
-    return s.gather(1, i[:, None])[:, 0] + e.gather(1, j[:, None])[:, 0], i, j
+def argmaxes(logits, mask, limit, repaired=False):
+    start, end = fill(logits.double(), mask)
+    i, j = start.argmax(-1), end.argmax(-1)
+    if repaired:
+        j = torch.maximum(i, j)
+    rows = torch.arange(len(mask))
+    return start[rows, i] + end[rows, j], i, j
 
 
-def late(x):
-    return x + torch.arange(x.shape[1]) * 1e-6
+def spans_by_table(combine, admits=lambda i, j, limit: (j >= i) & (j < i + limit)):
+    """The best of all (i, j), where the score is not the sum, or other spans are admitted."""
+
+    def wrong(logits, mask, limit):
+        B, T = mask.shape
+        start, end = logits.double()
+        inside = mask[:, :, None] & mask[:, None, :]
+        i, j = torch.arange(T)[:, None], torch.arange(T)[None, :]
+        table = fill(combine(start, end, mask), inside & admits(i, j, limit), -1e30)
+        scores, best = table.flatten(1).max(-1)
+        return scores, best // T, best % T
+
+    return wrong
 
 
-def infinite(s, e, m, limit):
-    scores, *span = best_spans(s, e, m, limit)
-    return fill(scores, m.any(-1)), *span
+def sums(start, end, mask):
+    return start[:, :, None] + end[:, None, :]
+
+
+def of(change):
+    """The sums of changed logits."""
+
+    def combine(start, end, mask):
+        return sums(change(fill(start, mask)), change(fill(end, mask)), mask)
+
+    return combine
+
+
+def products(start, end, mask):
+    return start[:, :, None] * end[:, None, :]
+
+
+def probabilities(start, end, mask):
+    return products(fill(start, mask).softmax(-1), fill(end, mask).softmax(-1), mask)
+
+
+def late(x, side):
+    """The latest of equal starts, or of equal ends."""
+    x = x.double()
+    x[side] += torch.arange(x.shape[-1]) * 1e-7
+    return x
+
+
+def changed(change):
+    """The right result, changed."""
+    return lambda *a: change(*best_spans(*a))
+
+
+def greedy(side):
+    """The best start, then the best end for it; or the best end, then the best start for it."""
+
+    def wrong(x, m, n):
+        x = fill(x.double(), m, -1e30)
+        best = x[side] == x[side].amax(-1, True)
+        x[side] = x[side].masked_fill(~best, -1e30)
+        return best_spans(x, m, n)
+
+    return wrong
+
+
+def infinite(x, m, n):
+    scores, *span = best_spans(x, m, n)
+    return (scores.masked_fill(~m.any(-1), -math.inf), *span)
+
+
+def zero(x, m, n):
+    scores, *span = best_spans(x, m, n)
+    return (scores.masked_fill(~m.any(-1), 0), *span)
+
+
+def in_float32(x, m, n):
+    scores, *span = spans_by_table(lambda s, e, m: sums(s.float(), e.float(), m))(x, m, n)
+    return (scores.double(), *span)
+
+
+def from_context(x, m, n):
+    """Positions counted from the first context token."""
+    scores, starts, ends = best_spans(x, m, n)
+    before = m.int().argmax(-1)
+    return scores, starts - before, ends - before
+
+
+def masked_by_zero(x, m, n):
+    return best_spans(x * m, ones(m), n)
 
 
 WRONG["best_spans"] = [
-    ("sum", lambda s, e, m, n: best_spans(e, s, m, n)),  # swapped
-    ("sum", lambda s, e, m, n: best_spans(s.softmax(-1), e.softmax(-1), m, n)),  # no logits
+    ("sum", lambda x, m, n: best_spans(-x, m, n)),  # the worst
+    ("swapped", lambda x, m, n: best_spans(x.flip(0), m, n)),
+    ("swapped", lambda x, m, n: spans_by_table(lambda s, e, m: sums(e, s, m))(x, m, n)),
+    ("swapped", changed(lambda scores, i, j: (scores, j, i))),
+    ("one-side", lambda x, m, n: best_spans(alone(x, 0), m, n)),
+    ("one-side", lambda x, m, n: best_spans(alone(x, 1), m, n)),
+    ("probabilities", spans_by_table(of(softmax))),
+    ("probabilities", spans_by_table(probabilities)),
+    ("probabilities", spans_by_table(of(lambda x: x.log_softmax(-1)))),
+    ("probabilities", spans_by_table(of(torch.sigmoid))),
+    ("probabilities", spans_by_table(lambda s, e, m: products(s.sigmoid(), e.sigmoid(), m))),
+    ("probabilities", lambda x, m, n: spans_by_table(sums)(softmax(x), m, n)),  # context or not
+    ("probabilities", lambda x, m, n: spans_by_table(products)(softmax(x), m, n)),
+    ("probabilities", lambda x, m, n: spans_by_table(sums)(x.log_softmax(-1), m, n)),
+    ("product", spans_by_table(products)),
+    ("half", changed(lambda scores, i, j: (scores / 2, i, j))),
+    ("end-before-start", spans_by_table(sums, lambda i, j, n: (j - i).abs() < n)),
+    ("end-before-start", spans_by_table(sums, lambda i, j, n: j < i + n)),
     ("end-before-start", argmaxes),  # independent of each other
-    ("together", lambda *a: argmaxes(*a, repaired=True)),
-    ("together", lambda s, e, m, n: best_spans(fill(s, s == fill(s, m).amax(-1, True)), e, m, n)),
-    ("limit", lambda s, e, m, n: best_spans(s, e, m, n + 1)),
-    ("limit", lambda s, e, m, n: best_spans(s, e, m, max(1, n - 1))),
-    ("limit", lambda s, e, m, n: best_spans(s, e, m, s.shape[1])),  # none
-    ("context", lambda s, e, m, n: best_spans(s, e, ones(m), n)),
-    ("context", lambda s, e, m, n: best_spans(fill(s, m, -1e9), e, ones(m), n)),  # start alone
-    ("below-zero", lambda s, e, m, n: best_spans(s * m, e * m, ones(m), n)),
-    ("ties", lambda s, e, m, n: best_spans(late(s), e, m, n)),  # the latest start
-    ("ties", lambda s, e, m, n: best_spans(s, late(e), m, n)),  # the latest end
+    ("together", lambda x, m, n: argmaxes(x, m, n, repaired=True)),
+    ("together", greedy(0)),
+    ("together", greedy(1)),
+    ("exclusive", changed(lambda scores, i, j: (scores, i, j + 1))),
+    ("exclusive", spans_by_table(sums, lambda i, j, n: (j > i) & (j <= i + n))),
+    ("exclusive", spans_by_table(sums, lambda i, j, n: (j > i) & (j < i + n))),
+    ("limit", spans_by_table(sums, lambda i, j, n: (j >= i) & (j <= i + n))),
+    ("limit", spans_by_table(sums, lambda i, j, n: (j >= i) & (j < i + max(1, n - 1)))),
+    ("limit", spans_by_table(sums, lambda i, j, n: j >= i)),  # none
+    ("limit", spans_by_table(sums, lambda i, j, n: (j >= i) & (j < i + n - 1))),
+    ("context", lambda x, m, n: best_spans(x, ones(m), n)),
+    ("context", lambda x, m, n: best_spans(torch.stack([fill(x[0], m, -1e30), x[1]]), ones(m), n)),
+    ("context", lambda x, m, n: best_spans(torch.stack([x[0], fill(x[1], m, -1e30)]), ones(m), n)),
+    ("upside-down", lambda x, m, n: best_spans(x, ~m, n)),
+    ("from-context", from_context),
+    ("below-zero", masked_by_zero),
+    ("below-zero", changed(lambda scores, i, j: (scores.clamp(min=0), i, j))),
+    ("ties", lambda x, m, n: best_spans(late(x, 0), m, n)),  # the latest start
+    ("ties", lambda x, m, n: best_spans(late(x, 1), m, n)),  # the latest end
+    ("ties", lambda x, m, n: best_spans(late(late(x, 0), 1), m, n)),  # both
     ("no-context", infinite),
-    ("dtype", lambda *a: tuple(x.float() for x in best_spans(*a))),
-    ("type", lambda *a: list(best_spans(*a))),
+    ("no-context", zero),
+    ("float64", in_float32),
+    ("dtype", lambda x, m, n: tuple(x.float() for x in best_spans(x, m, n))),
+    ("type", lambda x, m, n: list(best_spans(x, m, n))),
 ]
+
+
+def signed(robust, default):
+    def wrong(scores, nulls=None):
+        index, against = decide(scores, nulls)
+        return index, against * (robust if nulls is None else default)
+
+    return wrong
 
 
 WRONG["decide"] = [
     ("sign", lambda s, n=None: (decide(s, n)[0], -decide(s, n)[1])),
-    ("best", lambda s, n=None: decide(s[:1], n)),  # the first window
+    ("sign", lambda s, n=None: (decide(s, n)[0], abs(decide(s, n)[1]))),
+    ("sign", signed(-1, 1)),  # in robust training alone
+    ("sign", signed(1, -1)),  # in default training alone
+    ("best", lambda s, n=None: (0, decide(s[:1], n)[1])),  # the first window
+    ("best", lambda s, n=None: (int(np.argmin(s)), decide(s, n)[1])),
+    ("best", lambda s, n=None: (int(np.argmin(s)), decide([min(s)], n)[1])),
+    ("best", lambda s, n=None: (decide(s if n is None else np.subtract(s, n))[0], decide(s, n)[1])),
     ("ties", lambda s, n=None: (len(s) - 1 - decide(s[::-1])[0], decide(s, n)[1])),
     ("null", lambda s, n=None: decide(s)),  # nulls ignored
-    ("least", lambda s, n=None: decide(s, n and [max(n)])),
-    ("least", lambda s, n=None: decide(s, n and [n[decide(s)[0]]])),  # of the span's window
-    ("least", lambda s, n=None: decide(np.subtract(s, n or 0))),  # each minus its own null
+    ("null", lambda s, n=None: decide(s) if n is None else (decide(s)[0], float(min(n)))),
+    ("null", lambda s, n=None: decide(s) if n is None else (decide(s)[0], float(min(n) + max(s)))),
+    ("least", lambda s, n=None: decide(s, None if n is None else [max(n)])),
+    ("least", lambda s, n=None: decide(s, None if n is None else [sum(n)])),
+    ("least", lambda s, n=None: decide(s, None if n is None else n[:1])),
+    ("least", lambda s, n=None: decide(s, None if n is None else [n[decide(s)[0]]])),
+    ("least", lambda s, n=None: decide(s if n is None else np.subtract(s, n))),  # each its own
     ("arrays", lambda s, n=None: decide(s, n if n else None)),
+    ("arrays", lambda s, n=None: (s.index(max(s)), decide(s, n)[1])),  # lists alone
 ]
 
 # --- 10 synthetic ----------------------------------------------------------------------------
@@ -448,6 +870,8 @@ WRONG["synthetic_answer"] = [
 
 
 def main():
+    from exercises.checks import examine  # which imports this file
+
     pairs = [(name, *pair) for name, versions in WRONG.items() for pair in versions]
     found = [examine(name, version) for name, _, version in pairs]
     for (name, hint, _), outcome in zip(pairs, found):

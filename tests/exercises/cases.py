@@ -1,7 +1,7 @@
 """The cases that the exercises are checked with: for each function a list, simplest first.
 
-Expected values come by hand or from the plain loops here, never from the project. A case stands
-where the mistakes of earlier hints would have shown already; its own mistake shows in it first.
+Expected values come by hand or from the plain loops here, never from the project. A case's hint is
+what to look at where it is the first to fail and the mistake is not a known one.
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from data import ANSWER, ELSEWHERE, NO_ANSWER, UNLOCATED, Answer, Question
+from data import UNLOCATED, Answer, Question
 
 LN2, LN3, LN4 = math.log(2), math.log(3), math.log(4)
 
@@ -28,35 +28,53 @@ class Case(NamedTuple):
     what: str = ""  # what that is, unless it is the result itself
 
 
-class Mistake(Exception):
-    """Found while a result was looked at: the hint, what was said, what was expected."""
-
-
 # --- 1 f1 ------------------------------------------------------------------------------------
 
 NORMALIZE = [
     Case("lower", ("Red",), "red"),
     Case("punctuation", ("hi, dog!",), "hi dog"),
     Case("joined", ("dog's",), "dogs"),
-    Case("articles", ("The dog",), "dog"),
+    Case("articles", ("a red dog",), "red dog"),
+    Case("articles", ("an eel",), "eel"),
+    Case("articles", ("the dog",), "dog"),
+    Case("articles", ("see the",), "see"),
     Case("whole-words", ("another theatre",), "another theatre"),
+    Case("whole-words", ("banana split",), "banana split"),
+    Case("whole-words", ("swan lathe",), "swan lathe"),
     Case("spaces", (" red\tcat ",), "red cat"),
     Case("spaces", ("red the cat",), "red cat"),
+    Case("spaces", ("red\u00a0cat",), "red cat"),
+    Case("every", ("the a the an dog",), "dog"),
+    Case("order", ("The dog",), "dog"),
+    Case("order", ("red - cat",), "red cat"),
     Case("order", ("a-1",), "a1"),
+    Case("order", ("a. b",), "b"),
+    Case("order", ("'the' key",), "key"),
+    Case("order", ("t.h.e. key",), "key"),
+    Case("order", ("_a_ key",), "key"),
+    Case("order", ("A",), ""),
     Case("ascii", ("«cat»",), "«cat»"),
+    Case("bounds", ("the–cat",), "–cat"),
+    Case("bounds", ("«a» cat",), "« » cat"),
+    Case("lower", ("Straße",), "straße"),
 ]
 F1 = [
     Case("harmonic", ("red cat", "red cat"), 1.0),
     Case("harmonic", ("red cat", "cat"), 2 / 3),
     Case("harmonic", ("cat", "red cat"), 2 / 3),
     Case("bag", ("cat cat", "cat"), 2 / 3),
+    Case("bag", ("cat", "cat cat"), 2 / 3),
     Case("bag", ("cat cat", "cat cat"), 1.0),
     Case("nothing-common", ("cat", "dog"), 0.0),
     Case("normalised", ("The cat!", "cat"), 1.0),
+    Case("normalised", ("cat", "The cat!"), 1.0),
     Case("empty", ("", ""), 1.0),
     Case("empty", ("cat", ""), 0.0),
+    Case("empty", ("", "cat"), 0.0),
     Case("empty", ("the", ""), 1.0),
+    Case("empty", ("the", "cat"), 0.0),
     Case("harmonic", ("x y y z", "y z z w q"), 4 / 9),
+    Case("harmonic", ("cat red", "red cat"), 1.0),
 ]
 
 # --- 2 spans ---------------------------------------------------------------------------------
@@ -121,22 +139,32 @@ for shape in product(range(12), range(1, 6), range(5)):
 # --- 4 labels --------------------------------------------------------------------------------
 
 
-def label(hint, golds, start, stop, inside, expected):
-    return Case(hint, (pairs(golds), start, stop), (pairs(inside), expected))
+def inside(hint, golds, start, stop, expected):
+    return Case(hint, (pairs(golds), start, stop), pairs(expected))
 
 
-LABELS = [
-    label("inside", [(2, 3)], 1, 5, [(2, 3)], ANSWER),
-    label("wholly", [(4, 6)], 0, 5, [], ELSEWHERE),
-    label("wholly", [(1, 3)], 2, 5, [], ELSEWHERE),
-    label("edge", [(3, 5)], 0, 5, [], ELSEWHERE),
-    label("edge", [(3, 4)], 0, 5, [(3, 4)], ANSWER),
-    label("edge", [(2, 3)], 2, 5, [(2, 3)], ANSWER),
-    label("no-golds", [], 0, 5, [], NO_ANSWER),
-    label("unplaced", [(-1, -1)], 0, 5, [], ELSEWHERE),
-    label("every-gold", [(2, 3), (0, 1)], 0, 5, [(2, 3), (0, 1)], ANSWER),
-    label("any-gold", [(7, 8), (0, 1)], 0, 5, [(0, 1)], ANSWER),
+def plain_inside(golds, start, stop):
+    return [(a - start, b - start) if start <= a and b < stop else (-1, -1) for a, b in golds]
+
+
+INSIDE = [
+    inside("wholly", [(1, 2)], 0, 5, [(1, 2)]),
+    inside("shift", [(2, 3)], 1, 5, [(1, 2)]),
+    inside("wholly", [(4, 6)], 0, 5, [(-1, -1)]),
+    inside("wholly", [(1, 3)], 2, 5, [(-1, -1)]),
+    inside("edge", [(3, 5)], 0, 5, [(-1, -1)]),
+    inside("edge", [(3, 4)], 0, 5, [(3, 4)]),
+    inside("edge", [(2, 3)], 2, 5, [(0, 1)]),
+    inside("unplaced", [(-1, -1)], 0, 5, [(-1, -1)]),
+    inside("unplaced", [(-1, -1)], 2, 5, [(-1, -1)]),
+    inside("every-gold", [(2, 3), (0, 1)], 0, 5, [(2, 3), (0, 1)]),
+    inside("every-gold", [(7, 8), (0, 1)], 0, 5, [(-1, -1), (0, 1)]),
+    inside("every-gold", [], 0, 5, []),
 ]
+for a, b in product(range(5), range(1, 6)):
+    if a < b:
+        golds = [(-1, -1), *((i, j) for i, j in product(range(6), range(6)) if i <= j)]
+        INSIDE.append(inside("wholly", golds, a, b, plain_inside(golds, a, b)))
 
 # --- 5 attention -----------------------------------------------------------------------------
 
@@ -162,6 +190,10 @@ def distinct(f, *args, **options):
     return sorted({round(x, 3) for x in f(*args, **options).flatten().tolist()})
 
 
+def various(f, *args, **options):
+    return len(distinct(f, *args, **options)) > 2
+
+
 def attention_cases():
     zeros, ones = [[0], [0]], [[1], [1]]
     keys, values = [[LN3, 0, 0, 0], [0] * 4], [[4, 0, 0, 0], [0] * 4]
@@ -171,6 +203,8 @@ def attention_cases():
     yield attend("not-zero", zeros, zeros, [[0], [8]], zeros, (True, False))
     yield attend("mask-first", zeros, zeros, [[2], [8]], [[2], [2]], (True, False))
     yield attend("scale", [[2, 0, 0, 0]] * 2, keys, values, [[3, 0, 0, 0]] * 2)
+    identity, keys = [[1, 0], [0, 1]], [[0, 0], [LN3 * 2**0.5, 0]]
+    yield attend("transpose", identity, keys, identity, [[1 / 4, 3 / 4], [1 / 2, 1 / 2]])
     rng, mask = np.random.default_rng(0), [[True] * 3, [True, False, False]]
     q, k, v = rng.integers(-2, 3, (3, 2, 2, 3, 2)).tolist()  # B = H = d = 2, T = 3
     heads = [(x, k[b][h], v[b][h], mask[b]) for b in (0, 1) for h in (0, 1) for x in q[b][h]]
@@ -180,6 +214,9 @@ def attention_cases():
     args = same, same, torch.eye(8).expand_as(same), everything
     what = "the different values in the result where `value` is the identity matrix"
     yield Case("dropout", args, [0.0, 0.25], {"p": 0.5}, distinct, what)
+    args = same, same, torch.ones_like(same), everything
+    what = "whether the result has more than two different values where `value` is all ones"
+    yield Case("dropout", args, True, {"p": 0.5}, various, what)
 
 
 # --- 6, 7, 8 losses --------------------------------------------------------------------------
@@ -189,10 +226,11 @@ def loss(hint, expected, start, end, start_labels, end_labels, mask=None, **opti
     """A row, or rows; labels are multi-hot, or a position per row for default_loss."""
     rows = start, end, start_labels, end_labels
     rows = rows if isinstance(start[0], list) else [[row] for row in rows]
-    mask = torch.tensor(mask or [True] * len(rows[0][0])).expand(len(rows[0]), -1).clone()
-    kinds = torch.int64 if isinstance(rows[2][0], int) else torch.float32
-    args = *(tensor(row) for row in rows[:2]), *(tensor(row, kinds) for row in rows[2:]), mask
-    return Case(hint, args, tensor(expected), options)
+    logits, labels = tensor(rows[:2]), tensor(rows[2:])
+    if labels.ndim == 2:
+        labels = labels.long()
+    mask = torch.tensor(mask or [True] * logits.shape[-1]).expand(logits.shape[1:]).clone()
+    return Case(hint, (logits, labels, mask), tensor(expected), options)
 
 
 def cross_entropy(logits, targets):
@@ -218,19 +256,23 @@ def batch(hint, formula, start_labels, end_labels):
     """Three rows of 4, 3 and 2 positions against the formula, a row and a side at a time."""
     starts = [[-2, 1, 0, 3], [2, -1, 1, 5], [0, 2, -3, 4]]
     ends = [[1, 0, -1, 2], [3, 0, -2, 5], [-1, 1, 2, 6]]
-    mask = [[True] * n + [False] * (4 - n) for n in (4, 3, 2)]
-    sides = [*zip(starts, start_labels, (4, 3, 2)), *zip(ends, end_labels, (4, 3, 2))]
-    sides = [(x[:n], [t == y for t in range(n)] if y in range(n) else y[:n]) for x, y, n in sides]
-    expected = sum(formula(*side) for side in sides) / 6
-    return loss(hint, expected, starts, ends, start_labels, end_labels, mask)
+    lengths = [4, 3, 2]
+    total = 0
+    for logits, labels in (starts, start_labels), (ends, end_labels):
+        for x, y, n in zip(logits, labels, lengths):
+            y = y if isinstance(y, list) else [int(t == y) for t in range(n)]
+            total += formula(x[:n], y[:n])
+    mask = [[t < n for t in range(4)] for n in lengths]
+    return loss(hint, total / 6, starts, ends, start_labels, end_labels, mask)
 
 
 ZERO, LOW, PAD = [0, 0], [LN3, 0], [0, 0, LN2]  # logits; the softmax of LOW is 3/4, 1/4
 PADDED = [True, True, False]
 LABELLED = [[1, 1, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0]], [[0, 1, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]]
 DEFAULT = [
-    loss("half", LN4, LOW, LOW, 1, 1),
+    loss("formula", LN4, LOW, LOW, 1, 1),
     loss("half", (LN2 + LN4) / 2, [0, LN2, 0], [0, LN2, 0], 1, 2),
+    loss("half", (LN4 - LN3 + LN2) / 2, LOW, ZERO, 0, 1),
     loss("swapped", LN2, [0, LN2, 0], PAD, 1, 2),
     loss("padding", LN2, PAD, PAD, 1, 1, PADDED),
     loss("batch", LN2, [ZERO] * 2, [ZERO] * 2, [1, 1], [1, 1]),
@@ -239,12 +281,13 @@ DEFAULT = [
     batch("formula", cross_entropy, [2, 0, 1], [3, 0, 1]),
 ]
 QA = [
-    loss("half", LN4 - LN3, LOW, LOW, [1, 0], [1, 0]),
+    loss("formula", LN4 - LN3, LOW, LOW, [1, 0], [1, 0]),
     loss("half", (LN4 - LN3 + LN2) / 2, LOW, ZERO, [1, 0], [1, 0]),
     loss("swapped", LN4, LOW, LOW[::-1], [0, 1], [1, 0]),
     loss("one-over-k", LN2, ZERO, ZERO, [1, 1], [1, 1]),
     loss("every-gold", 1.5 * LN2, [LN2, 0, 0], [LN2, 0, 0], [1, 1, 0], [1, 1, 0]),
     loss("own-k", (1.5 * LN2 + LN4) / 2, [LN2, 0, 0], [LN2, 0, 0], [1, 1, 0], [0, 1, 0]),
+    loss("own-k", (LN4 + LN2) / 2, LOW, ZERO, [0, 1], ZERO),
     loss("no-gold", LN2, ZERO, ZERO, ZERO, ZERO),
     loss("cls", (LN4 - LN3 + LN4) / 2, LOW, LOW, ZERO, ZERO),
     loss("padding", LN2, PAD, PAD, [1, 0, 0], [1, 0, 0], PADDED),
@@ -255,9 +298,11 @@ QA = [
     batch("formula", plain_qa, *LABELLED),
 ]
 TAGGING = [
+    loss("sigmoid", LN2, [0], [0], [0], [0]),
     loss("weight", 2 * LN2, [0], [0], [1], [1]),
     loss("weight", 5 * LN2, [0], [0], [1], [1], positive_weight=5.0),
     loss("sigmoid", 2 * (LN4 - LN3), [LN3], [LN3], [1], [1]),
+    loss("half", (2 * LN2 + LN4) / 2, [0], [LN3], [1], [0]),
     loss("sum", 2 * LN2, [0, -50], [0, -50], [1, 0], [1, 0]),
     loss("weight", 3 * LN2, ZERO, ZERO, [1, 0], [1, 0]),
     loss("sigmoid", 2 * LN2 + LN4, LOW, LOW, [0, 1], [0, 1]),
@@ -272,6 +317,7 @@ ROW = ZERO, ZERO, [1, 0], [1, 0]  # QA ln 2, tagging 2 ln 2 + ln 2
 ROBUST = [
     loss("qa", LN2, *ROW, qa_weight=1.0, tagging_weight=0.0),
     loss("tagging", 3 * LN2, *ROW, qa_weight=0.0, tagging_weight=1.0),
+    loss("weights", 13 * LN2, *ROW, qa_weight=1.0, tagging_weight=4.0),
     loss("weights", 5 * LN2, *ROW),
     loss("passed-on", 8 * LN2, *ROW, positive_weight=5.0),
     loss("padding", 5 * LN2, *(row + [0] for row in ROW), PADDED),
@@ -283,11 +329,12 @@ ROBUST = [
 
 def decode(hint, starts, ends, limit, *expected, mask=None):
     """A row, or rows; the expected score, start and end of each."""
-    starts, ends = (x if isinstance(x[0], list) else [x] for x in (starts, ends))
-    mask = torch.tensor(mask or [True] * len(starts[0])).expand(len(starts), -1).clone()
-    kinds = torch.float32, torch.int64, torch.int64
+    rows = (starts, ends) if isinstance(starts[0], list) else ([starts], [ends])
+    logits = tensor(rows)
+    mask = torch.tensor(mask or [True] * logits.shape[-1]).expand(logits.shape[1:]).clone()
+    kinds = torch.float64, torch.int64, torch.int64
     expected = tuple(tensor(x, kind) for x, kind in zip(zip(*expected), kinds))
-    return Case(hint, (tensor(starts), tensor(ends), mask, limit), expected)
+    return Case(hint, (logits, mask, limit), expected)
 
 
 def plain_best(starts, ends, mask, limit):
@@ -309,15 +356,26 @@ def decoder_cases():
     yield decode("below-zero", [0, -5, -6], [0, -5, -6], 3, (-10, 1, 1), mask=[False, True, True])
     yield decode("ties", [0, 0, 0], [0, 0, 0], 3, (0, 0, 0))
     yield decode("ties", [4, 0, 4], [0, 3, 3], 2, (7, 0, 1))
+    yield decode("float64", [1000, 0], [0, 3e-5], 2, (1000 + 3e-5, 0, 1))
+    yield decode("limit", [0, 2, 0], [3, 1, 2], 1, (3, 0, 0))
     rows = [[9, 9], [5, 0]], [[9, 9], [0, 4]], 2, (-1e30, 0, 0), (9, 0, 1)
     case = decode("no-context", *rows, mask=[[False, False], [True, True]])
     yield case._replace(expected=case.expected[0], call=lambda f, *args: f(*args)[0], what="scores")
     rng = np.random.default_rng(0)
-    for limit, T in product(range(1, 7), range(1, 7)):
+    for limit, T in product(range(1, 5), range(1, 6)):
         starts, ends = rng.integers(-2, 3, (2, 3, T)).tolist()
         mask = (rng.random((3, T)) < 0.7) | (np.arange(T) == T - 1)  # no empty row
         expected = [plain_best(*row, limit) for row in zip(starts, ends, mask)]
         yield decode("sum", starts, ends, limit, *expected, mask=mask.tolist())
+
+
+def plain_decide(scores, nulls):
+    """The first of the best; the least null, 0 where there are none, minus its score."""
+    best = 0
+    for n, score in enumerate(scores):
+        if score > scores[best]:
+            best = n
+    return best, float((sorted(nulls)[0] if nulls else 0) - scores[best])
 
 
 DECIDE = [
@@ -329,17 +387,21 @@ DECIDE = [
     Case("least", ([1.5, 4.0], [3.0, 6.0]), (1, -1.0)),
     Case("arrays", (np.array([1.5, 4.0]), np.array([9.0, 0.0])), (1, -4.0)),
 ]
+for two in product((-2.0, 1.0, 3.0), repeat=2):
+    DECIDE.append(Case("best", ([*two],), plain_decide(two, ())))
+    for nulls in product((-1.0, 2.0), repeat=2):
+        DECIDE.append(Case("least", ([*two], [*nulls]), plain_decide(two, nulls)))
 
 # --- 10 synthetic ----------------------------------------------------------------------------
 
 CONTEXT = "Ben left. Ada was born in Oslo. She ran."
 ADA = Question("7", "Where was Ada born?", CONTEXT, [Answer("Oslo", 26)], "Ada")
+BORN, ASKED = "Ada was born in Rome.", "Where was Ada born is Rome."
+SLOTS = [CONTEXT[:at] + BORN + " " + CONTEXT[at:] for at in (0, 10, 32)] + [f"{CONTEXT} {BORN}"]
+TWO = replace(ADA, answers=[*ADA.answers, Answer("born in Oslo", 18)])
+OPENS = Question("9", "Who was born in Oslo?", CONTEXT, [Answer("Ada", 10)], "Ada")
 TITLE = Answer("Who Cares? Not Me", 9)
 SONG = Question("8", "What did Ada sing?", "Ada sang Who Cares? Not Me. Ben left.", [TITLE], "Ada")
-TWO = replace(ADA, answers=[*ADA.answers, Answer("born in Oslo", 18)])
-BORN, ASKED = "Ada was born in Rome.", "Where was Ada born is Rome."
-OPENS = Question("9", "Who was born in Oslo?", CONTEXT, [Answer("Ada", 10)], "Ada")
-SLOTS = [CONTEXT[:at] + BORN + " " + CONTEXT[at:] for at in (0, 10, 32)] + [f"{CONTEXT} {BORN}"]
 
 
 def synthetic(hint, what, look, expected, question=ADA, pool=("Rome",), kind="evidence"):
@@ -348,8 +410,10 @@ def synthetic(hint, what, look, expected, question=ADA, pool=("Rome",), kind="ev
     def call(f, question, pool, _, kind):
         results = [f(question, pool, random.Random(seed), kind) for seed in range(40)]
         for result in results:
+            if result is None:
+                return None
             if not isinstance(result, Question):
-                raise Mistake("none" if result is None else "type", result, "a Question")
+                raise TypeError(f"the result is a {type(result).__name__}, not a Question")
         return sorted({look(result) for result in results} - {None})
 
     args = question, list(pool), random.Random(0), kind
@@ -362,6 +426,10 @@ def impossible(hint, question, pool):
 
 def without(text):
     return lambda q: None if text in q.context else q.context
+
+
+def context(q):
+    return q.context.rstrip()  # a space at the very end does no harm
 
 
 def listed(q):
@@ -384,17 +452,19 @@ def one_seed(f, question, pool, _, kind):
     return len({f(question, pool, random.Random(3), kind).context for _ in range(40)})
 
 
+def unforeseen(q):
+    return None if context(q) in SLOTS else q.context
+
+
 BOTH, AT = [("Oslo", "Rome")], "what stands at the answers' starts"
 SYNTHETIC = [
     synthetic("both", "the answers, sorted", lambda q: tuple(sorted(listed(q))), BOTH),
     synthetic("gold-first", "the answers", listed, BOTH),
     synthetic("evidence", f"contexts without {BORN!r}", without(BORN), []),
-    synthetic(
-        "slot", "contexts not looked for", lambda q: None if q.context in SLOTS else q.context, []
-    ),
+    synthetic("slot", "contexts with anything odd", unforeseen, []),
     synthetic("offsets", AT, found, BOTH),
     synthetic("offsets", AT, found, [("Oslo", "born in Oslo", "Rome")], TWO),
-    synthetic("random-slot", "contexts", lambda q: q.context, sorted(SLOTS)),
+    synthetic("random-slot", "contexts", context, sorted(SLOTS)),
     synthetic("template", f"contexts without {ASKED!r}", without(ASKED), [], kind="template"),
     synthetic("opens", AT, found, [("Ada", "Rome")], OPENS, kind="template"),
     synthetic("mixed", "which sentence", which, [BORN, ASKED], kind="mixed"),
@@ -408,7 +478,6 @@ SYNTHETIC = [
         call=one_seed, what="number of contexts from one seed"
     ),
     impossible("unanswerable", replace(ADA, answers=[]), ["Rome"]),
-    impossible("no-other", ADA, []),
     impossible("no-other", ADA, ["Oslo", "1850"]),
     impossible("unlocated", replace(ADA, answers=[Answer("Oslo", UNLOCATED)]), ["Rome"]),
 ]
@@ -418,7 +487,7 @@ CASES = {
     "token_f1": F1,
     "token_spans": SPANS,
     "window_bounds": BOUNDS,
-    "window_label": LABELS,
+    "golds_inside": INSIDE,
     "attention": list(attention_cases()),
     "default_loss": DEFAULT,
     "qa_loss": QA,

@@ -1,6 +1,7 @@
 """From the cases to feedback, for a learner's file, the project and known wrong answers alike."""
 
 import copy
+import functools
 import importlib.util
 import inspect
 import math
@@ -14,8 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from exercises.cases import CASES, Mistake
+from exercises.cases import CASES
 from exercises.hints import ANY, HINTS
+from wrong_answers import WRONG
 
 from data import Answer, Question
 
@@ -36,14 +38,18 @@ EXERCISES = [
     Exercise(1, "f1", ("normalize_answer", "token_f1"), "paper 6", "easy", 10),
     Exercise(2, "spans", ("token_spans",), "paper 5.2", "medium", 20),
     Exercise(3, "windows", ("window_bounds",), "paper 5.2", "easy", 10),
-    Exercise(4, "labels", ("window_label",), "paper 5.2", "easy", 10),
+    Exercise(4, "labels", ("golds_inside",), "paper 5.2", "easy", 10),
     Exercise(5, "attention", ("attention",), "Vaswani et al. 2017", "medium", 20),
     Exercise(6, "default_loss", ("default_loss",), "paper 2", "easy", 15),
     Exercise(7, "qa_loss", ("qa_loss",), "paper 5.2", "hard", 30),
     Exercise(8, "robust_loss", ("tagging_loss", "robust_loss"), "paper 5.2", "medium", 20),
     Exercise(9, "decoder", ("best_spans", "decide"), "paper 5.2", "hard", 40),
-    Exercise(10, "synthetic", ("synthetic_answer",), "paper 5.3", "hard", 45),
+    Exercise(10, "synthetic", ("synthetic_answer",), "paper 5.3", "hard", 30),
 ]
+
+
+NUMBERS = {name: exercise.number for exercise in EXERCISES for name in exercise.functions}
+STACKED = "logits", "labels", "positions"  # arguments: index 0 is the start, 1 the end
 
 
 class Outcome(NamedTuple):
@@ -51,6 +57,15 @@ class Outcome(NamedTuple):
     name: str  # of the function that decided
     text: str = ""
     hint: str = ""  # its id
+    sure: bool = False  # the mistake is a known one
+
+
+class Result(NamedTuple):
+    """What a function makes of a case."""
+
+    got: object
+    left: list  # its arguments afterwards
+    error: Exception | None
 
 
 def show(value):
@@ -88,8 +103,9 @@ def compare(got, expected):
         return next(differences, ("", "") if len(got) != len(expected) else None)
     if isinstance(expected, (torch.Tensor, np.ndarray)):
         return compare_arrays(got, expected)
-    close = isinstance(expected, float) and math.isclose(got, expected, abs_tol=1e-4)
-    return None if close or got == expected else ("", "")
+    if isinstance(expected, float):
+        return None if np.isclose(got, expected, 1e-4, 1e-4, equal_nan=True) else ("", "")
+    return None if got == expected else ("", "")
 
 
 def compare_arrays(got, expected):
@@ -101,10 +117,10 @@ def compare_arrays(got, expected):
     if kinds[0] != kinds[1]:
         return "dtype", f"{got.dtype} instead of {expected.dtype}"
     x, y = (np.asarray(a.detach() if isinstance(a, torch.Tensor) else a) for a in (got, expected))
+    if np.isclose(x, y, 1e-4, 1e-4, equal_nan=True).all():
+        return None
     if np.isnan(x).any():
         return "nan", ""
-    if np.isclose(x, y, 1e-4, 1e-4).all():
-        return None
     differences = np.abs(x - y)
     at = np.unravel_index(differences.argmax(), x.shape)
     worst = f"worst {differences[at]:.4g} at {[*map(int, at)]}: {x[at]:.4g} for {y[at]:.4g}"
@@ -130,44 +146,135 @@ def time_limit():
         signal.signal(signal.SIGALRM, before)
 
 
+def run(function, case):
+    args = copy.deepcopy([*case.args])
+    try:
+        with time_limit():
+            got = case.call(function, *args, **case.options)
+    except Exception as error:
+        return Result(None, args, error)
+    return Result(got, args, None)
+
+
+def judge(result, case):
+    """None if it is right, else a hint of ANY, or "" where none fits; and the difference."""
+    if isinstance(result.error, TimeoutError):
+        return "endless", ""
+    if result.error:
+        return "", ""
+    if compare(result.left, [*case.args]):
+        return "in-place", ""
+    return compare(result.got, case.expected)
+
+
 def examine(name, function):
     """The Outcome of one function: what the first of its cases that fails shows."""
-    for case in CASES[name]:
-        args = copy.deepcopy(case.args)
-        try:
-            with time_limit():
-                got = case.call(function, *args, **case.options)
-            odd = compare(got, case.expected)
-            rows = {"you said": show(got), "expected": show(case.expected)}
-            if changed := [new for new, old in zip(args, case.args) if compare(new, old)]:
-                odd, rows = ("in-place", ""), {"you left": show(changed[0])}
-        except Mistake as mistake:
-            hint, said, expected = mistake.args
-            odd, rows = (hint, ""), {"you said": show(said), "expected": expected}
-        except Exception as error:
-            place, line = where(error, inspect.unwrap(function).__code__.co_filename)
-            if isinstance(error, NotImplementedError) and not error.args:
-                return Outcome("not attempted", name, f"{name}: not attempted, {place}")
-            raised = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            odd = "endless" if isinstance(error, TimeoutError) else "", ""
-            rows = {"raised": raised, "at": place and f"{place}: {line}"}
+    for number, case in enumerate(CASES[name]):
+        result = run(function, case)
+        fault = judge(result, case)
+        if not fault:
+            continue
+        file = inspect.unwrap(function).__code__.co_filename
+        place, line = where(result.error, file) if result.error else ("", "")
+        rows = {"given": call_of(name, function, case), "looked at": case.what}
+        if result.error:
+            rows["raised"] = f"{type(result.error).__name__}: {' '.join(str(result.error).split())}"
+            rows["at"] = place and f"{place}: {line}"
+        elif fault[0] == "in-place":
+            changed = [x for x, given in zip(result.left, case.args) if compare(x, given)]
+            rows["you left"] = show(changed[0])
+        else:
+            rows["you said"] = show(result.got)
+        if fault[0] != "in-place":
             rows["expected"] = show(case.expected)
-        if odd:
-            hint, state = odd[0] or case.hint, "raised" if "raised" in rows else "wrong"
-            rows = {"given": call_of(name, function, case), "looked at": case.what} | rows
-            rows |= {"compared": odd[1], "hint": ANY.get(hint) or HINTS[name][hint]}
-            text = "\n".join(f"{key:<11}{row:.1500}" for key, row in rows.items() if row)
-            return Outcome(state, name, f"{name}: {state}\n\n{text}\n", hint)
+        rows["compared"] = fault[1]
+
+        blank = blank_function(result.error)
+        if blank in NUMBERS and blank != name:
+            hint, sure = "blank", True
+            rows["hint"] = f"{blank} is still blank: do exercise {NUMBERS[blank]} first."
+        elif blank:
+            return Outcome("not attempted", name, f"{name}: not attempted, {place}")
+        else:
+            hint, sure = diagnose(name, function, number, fault[0])
+            rows["hint"] = ANY.get(hint) or "Perhaps: " * (not sure) + HINTS[name][hint]
+        state = "raised" if result.error else "wrong"
+        text = "\n".join(f"{key:<11}{row:.1500}" for key, row in rows.items() if row)
+        return Outcome(state, name, f"{name}: {state}\n\n{text}\n", hint, sure)
     return Outcome("right", name)
 
 
+def blank_function(error):
+    """The name of the function whose blank was reached, or None."""
+    if isinstance(error, NotImplementedError) and not error.args:
+        return traceback.extract_tb(error.__traceback__)[-1].name
+
+
+# --- Which mistake it is ---------------------------------------------------------------------
+
+
+def diagnose(name, function, failed, fault):
+    """The id of the hint, and whether the mistake is sure: a known one, the same in every case.
+
+    Otherwise it is a guess: the known mistake that does the same in most of the cases where one
+    of the two is wrong, or else what the case that failed is there for.
+    """
+    cases = CASES[name]
+    if fault == "endless":
+        return fault, False
+    results = [run(function, case) for case in cases]
+    guess, most = "", 0.5
+    for hint, known in known_mistakes(name):
+        alike, either = 0, 0
+        for result, other, case in zip(results, known, cases):
+            if same(result, other):
+                alike += judge(result, case) is not None
+            else:
+                either += 1
+        share = alike / (alike + either)
+        if share > most:
+            guess, most = hint, share
+    if most == 1:
+        return guess, True
+    if results[0].error and not guess:
+        fault = "raised"
+    return fault or guess or cases[failed].hint, False
+
+
+@functools.cache
+def known_mistakes(name):
+    """The wrong answers to a function: hint, results of all cases."""
+    known = []
+    for hint, version in WRONG[name]:
+        known.append((hint, [run(version, case) for case in CASES[name]]))
+    return known
+
+
+def same(result, other):
+    if result.error or other.error:
+        return type(result.error) is type(other.error)
+    return compare(result.got, other.got) is None and compare(result.left, other.left) is None
+
+
+# --- Feedback --------------------------------------------------------------------------------
+
+
 def call_of(name, function, case):
-    """The call in one line, or with an argument a line."""
+    """The call in one line, or with an argument a line; start and end have a line each."""
     names = [*inspect.signature(function).parameters]
     given = dict(zip(names, case.args)) | case.options
-    given = [f"{key}={show(value)}" for key, value in given.items()]
-    line = f"{name}({', '.join(given)})"
-    return line if len(line) < 90 else f"{name}(" + ",".join(f"\n{'':13}{x}" for x in given) + ")"
+    parts = []
+    for key, value in given.items():
+        indent = " " * (14 + len(key))
+        if key in STACKED and isinstance(value, torch.Tensor):
+            start, end = value
+            parts.append(f"{key}=start {show(start)}\n{indent}end   {show(end)}")
+        else:
+            parts.append(f"{key}={show(value)}")
+    line = f"{name}({', '.join(parts)})"
+    if len(line) < 90 and "\n" not in line:
+        return line
+    return f"{name}(" + ",".join(f"\n{'':13}{part}" for part in parts) + ")"
 
 
 def where(error, file):

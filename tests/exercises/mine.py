@@ -5,6 +5,7 @@ Ten exercises in the paper's order; each is a function of the project, which is 
 Answer(text, start) and Question(id, question, context, answers, title) are frozen; answers is a
 list of Answer, and dataclasses.replace makes a changed copy.
 Letters: B windows in a batch, T positions in a window, H heads, d width of a head.
+In 6 to 9 start and end are stacked: index 0 of the first axis is the start, 1 the end.
 """
 # ruff: noqa: F401, I001 (the imports are there for your code; add others as you like)
 
@@ -19,15 +20,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from data import ANSWER, ELSEWHERE, NO_ANSWER, UNLOCATED, Answer, Question
+from data import UNLOCATED, Answer, Question, another_answer, sentence_bounds
 
 # --- 1 f1: paper 6; easy, 10 minutes ---------------------------------------------------------
 
 
 def normalize_answer(text):
-    """Lower case; no ASCII punctuation; then no words a, an, the; single spaces, none around.
+    r"""Lower case; no ASCII punctuation; then no words a, an, the; single spaces, none around.
 
-    str -> str: "The  Cat's hat!" -> "cats hat". This is the official SQuAD rule, step by step.
+    str -> str: "The  Cat's hat!" -> "cats hat". This is the official SQuAD rule, step by step;
+    it finds a word's bounds as the regular expression \b does, so other marks bound words too.
     """
     raise NotImplementedError  # your code (about 2 lines)
 
@@ -69,15 +71,13 @@ def window_bounds(length, room, stride):
 # --- 4 labels: paper 5.2; easy, 10 minutes ---------------------------------------------------
 
 
-def window_label(golds, start, stop):
-    """The golds that lie wholly in the window of tokens start..stop-1, and the window's label.
+def golds_inside(golds, start, stop):
+    """The golds that lie wholly in the window of tokens start..stop-1, counted from `start`.
 
     (k, 2) int array of first and last tokens (inclusive; -1, -1 where a gold has no tokens)
-    -> (j, 2) array of those inside, unchanged and in their order; and ANSWER if there is one,
-    ELSEWHERE if there are golds but none inside, NO_ANSWER if the question has no golds
-    (ANSWER 0, ELSEWHERE 1, NO_ANSWER 2).
+    -> (k, 2) int array, a row for each gold, in their order; -1, -1 for one that is not inside.
     """
-    raise NotImplementedError  # your code (about 6 lines)
+    raise NotImplementedError  # your code (about 2 lines)
 
 
 # --- 5 attention: Vaswani et al. 2017; medium, 20 minutes ------------------------------------
@@ -95,50 +95,41 @@ def attention(query, key, value, mask, p=0.0):
 # --- 6 default_loss: paper 2; easy, 15 minutes -----------------------------------------------
 
 
-def default_loss(start_logits, end_logits, start_positions, end_positions, mask):
+def default_loss(logits, positions, mask):
     """The usual loss: (cross entropy of the start + cross entropy of the end) / 2, batch mean.
 
-    (B, T) x2, (B,) int64 x2, (B, T) bool, False on padding -> scalar. Padding is outside the
+    (2, B, T), (2, B) int64, (B, T) bool, False on padding -> scalar. Padding is outside the
     softmax. Position 0, [CLS], stands for "no answer" and is trained like any other.
     """
-    raise NotImplementedError  # your code (about 4 lines)
+    raise NotImplementedError  # your code (about 2 lines)
 
 
 # --- 7 qa_loss: paper 5.2; hard, 30 minutes --------------------------------------------------
 
 
-def qa_loss(start_logits, end_logits, start_labels, end_labels, mask):
+def qa_loss(logits, labels, mask):
     """Cross entropy against 1/k on each of k labelled positions, or 1/n on all n if there is none.
 
-    (B, T) x2, labels (B, T) float x2, 1 at the first (last) token of every gold, else 0,
-    (B, T) bool -> scalar: (start + end) / 2, mean over the batch. The n positions are those the
-    mask admits, [CLS] and question included; padding is outside the softmax too.
+    (2, B, T), (2, B, T) float, 1 at the first (last) token of every gold, else 0, (B, T) bool
+    -> scalar: (start + end) / 2, mean over the batch. Start and end have a k each. The n positions
+    are those the mask admits, [CLS] and question included; padding is outside the softmax too.
     """
-    raise NotImplementedError  # your code (about 8 lines)
+    raise NotImplementedError  # your code (about 6 lines)
 
 
 # --- 8 robust_loss: paper 5.2; medium, 20 minutes --------------------------------------------
 
 
-def tagging_loss(start_logits, end_logits, start_labels, end_labels, mask, positive_weight=2.0):
+def tagging_loss(logits, labels, mask, positive_weight=2.0):
     """Binary cross entropy of sigmoid(logit) against the label, at every position the mask admits.
 
     Shapes as in qa_loss -> scalar: *summed* over positions, (start + end) / 2, mean over the
     batch. What a position labelled 1 costs is multiplied by positive_weight.
     """
-    raise NotImplementedError  # your code (about 5 lines)
+    raise NotImplementedError  # your code (about 3 lines)
 
 
-def robust_loss(
-    start_logits,
-    end_logits,
-    start_labels,
-    end_labels,
-    mask,
-    qa_weight=2.0,
-    tagging_weight=1.0,
-    positive_weight=2.0,
-):
+def robust_loss(logits, labels, mask, qa_weight=2.0, tagging_weight=1.0, positive_weight=2.0):
     """The loss of the paper: qa_weight times qa_loss plus tagging_weight times tagging_loss."""
     raise NotImplementedError  # your code (about 3 lines)
 
@@ -146,13 +137,14 @@ def robust_loss(
 # --- 9 decoder: paper 5.2; hard, 40 minutes --------------------------------------------------
 
 
-def best_spans(start_logits, end_logits, context_mask, max_answer_length):
-    """In each window the span i..j (inclusive) with the greatest start_logits[i] + end_logits[j].
+def best_spans(logits, context_mask, max_answer_length):
+    """In each window the span i..j (inclusive) with the greatest start logit i + end logit j.
 
-    (B, T) x2, (B, T) bool, int -> scores (B,) in the logits' dtype, starts (B,) and ends (B,)
-    int64. i and j are context tokens, i <= j, and the span has at most max_answer_length tokens.
-    Ties: the earliest start, then the earliest end. A window without context scores -1e30 (its
-    span does not matter). First write it with loops or a (B, T, T) table; both are right.
+    (2, B, T), (B, T) bool, int -> scores (B,) float64, starts (B,) and ends (B,) int64. i and j are
+    context tokens, i <= j, and the span has at most max_answer_length tokens. Ties: the earliest
+    start, then the earliest end; add in float64 (logits.double()), so that no tie comes from
+    rounding. A window without context scores -1e30, and its span does not matter. First write it
+    with loops or a (B, T, T) table; both are right.
     """
     raise NotImplementedError  # your code (about 10 lines)
 
@@ -162,30 +154,28 @@ def decide(scores, nulls=None):
 
     (n,) best spans' scores of the question's n windows, lists or arrays -> index, no-answer score.
     The greatest score wins, ties go to the earliest. Robust training: the no-answer score is minus
-    the greatest score. Default training also gives (n,) nulls, a window's start_logits[0] +
-    end_logits[0]: the least null minus the greatest score. Above 0 the answer is left empty.
+    the greatest score. Default training also gives (n,) nulls, a window's start logit + end logit
+    at position 0, [CLS]: the least null minus the greatest score. Above 0 the answer is left empty.
     """
     raise NotImplementedError  # your code (about 3 lines)
 
 
-# --- 10 synthetic: paper 5.3; hard, 45 minutes -----------------------------------------------
+# --- 10 synthetic: paper 5.3; hard, 30 minutes -----------------------------------------------
 
 
 def synthetic_answer(question, pool, rng, kind="mixed"):
     """Put a new sentence with another answer into the context, so that both answers are gold.
 
     Question, list of texts, random.Random, kind -> new Question (dataclasses.replace), or None.
-    The new answer is drawn from the pool: of the first gold's type, and no substring of the context
-    yet, upper and lower case alike. A text's type is a kind and its number of words (four or more
-    count as four); the kind is the first of these that fits: a year (1000 to 2099, alone), a number
-    (a digit somewhere), a name (a word that begins with A to Z), words. The sentence, by kind:
-      "evidence"  from the last sentence start at or before the first gold to the first sentence end
-                  at or after the gold's end, the new answer in the gold's place
+    another_answer(text, context, pool, rng) draws the new answer: one of the type of `text`, here
+    the first gold's, that the context does not hold yet; or None. sentence_bounds(context) lists
+    the offsets at which a sentence begins, and len(context). The new sentence, by kind:
+      "evidence"  from the last bound at or before the first gold's start to the first bound at or
+                  after its end, with the new answer in the gold's place
       "template"  "<question without ?> is <new answer>."
       "mixed"     one of the two, drawn from rng
-    Where it goes is drawn from rng: before any sentence or at the end, one space between
-    sentences, never inside a gold. (A sentence ends with . ! or ? before a space and a capital.)
-    Every answer of the result stands at its start; the new one is listed last. None for a question
-    without golds, with an UNLOCATED one, or where the pool has no fitting answer.
+    It is put at one of the bounds, drawn from rng, but never inside a gold; one space stands
+    between sentences. Every answer of the result stands at its start; the new one is listed last.
+    None for a question without golds, with an UNLOCATED one, or where there is no other answer.
     """
-    raise NotImplementedError  # your code (about 30 lines)
+    raise NotImplementedError  # your code (about 25 lines)
