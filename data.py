@@ -519,5 +519,4 @@ def toy_corpus(n, seed, kind="plain"):
             answers = [facts[person, asked]] if (person, asked) in facts else []
             key, text = f"toy-{seed}-{len(questions)}", asked.format(p=person)
             questions.append(Question(key, text, context.strip(), answers, title))
-    questions = questions[:n]
-    return questions if kind == "plain" else attack(questions, kind, seed)
+    return questions[:n] if kind == "plain" else attack(questions[:n], kind, seed)

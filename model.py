@@ -169,7 +169,7 @@ def checkpoint_name(name):  # "layers.3.widen.bias" -> "encoder.layer.3.intermed
 
 
 def load_model(path_or_id, head_required=False, head_bias=0.0):
-    """Checkpoint directory or Hub id -> QAModel in evaluation mode, Tokenizer; or InputError."""
+    """Checkpoint or Hub id -> QAModel, Tokenizer; a new head's biases are head_bias; InputError."""
     directory = Path(path_or_id)
     if not directory.is_dir():
         with refusing(f"{path_or_id}: no such directory, and not to be had from the Hub"):

@@ -267,12 +267,15 @@ TOY_SETTINGS |= {"max_answer_length": 16, "eval": tuple(data.TOY)[1:]}
 def train(settings, resume=False, overwrite=False):
     """Train and evaluate; leave a run in settings.out -> model, tokenizer; or InputError."""
     began, out = time.monotonic(), Path(settings.out)
-    stored, now = stored_settings(out), json.loads(json.dumps(asdict(settings)))
+    stored = stored_settings(out) if RANK == 0 else {}
+    now = json.loads(json.dumps(asdict(settings)))
     used = RANK == 0 and any((out / name).exists() for name in RUN_FILES)
-    if used and not (resume or overwrite):
+    same = bool(settings.init) and Path(settings.init).resolve() == out.resolve()
+    if same or (used and not (resume or overwrite)):
         raise InputError(f"{out} holds a run; give --resume, --overwrite or another --out")
-    if used and resume and stored != now:
-        raise InputError(f"{out} was begun with other settings; give those, or --overwrite")
+    changed = [name for name in now if name != "out" and stored.get(name) != now[name]]
+    if used and resume and changed:
+        raise InputError(f"{out} was begun with another {changed[0]}; give that, or --overwrite")
     if resume and (out / "metrics.json").exists():
         print(f"{out}: this run has ended", file=sys.stderr)
         return load_model(out, head_required=True)
@@ -317,9 +320,9 @@ def stored_settings(directory):
 
 
 def fit(model, tokenizer, questions, settings, resume=False):
-    """Train a model in place, with the state for `resume` in settings.out -> logged lines."""
+    """Train a model in place -> logged lines; the state to resume from is kept in settings.out."""
     # Of the model it asks model(input_ids, segment_ids, mask) -> (2, B, T), max_length, and a
-    # config with hidden_size and question_overlap.
+    # config with hidden_size and question_overlap. One CPU process resumes bit for bit.
     if WORLD > 1:
         if DEVICE == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -359,7 +362,6 @@ def fit(model, tokenizer, questions, settings, resume=False):
         decay = (total - step) / max(1, total - settings.warmup)
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * min(warm, decay)
-
         # The loss of a batch is the sum of its parts', each weighted by its share of the windows.
         loss = torch.zeros((), device=DEVICE)
         parts = np.array_split(order[k], WORLD * settings.accumulate)
@@ -380,7 +382,6 @@ def fit(model, tokenizer, questions, settings, resume=False):
                 if weight.grad is None:  # its share was empty
                     weight.grad = torch.zeros_like(weight)
                 distributed.all_reduce(weight.grad)
-
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         if not math.isfinite(loss.item() + norm.item()):
             raise InputError(f"step {step + 1}: the loss is not finite; try a lower --lr")
@@ -482,8 +483,8 @@ def parse(arguments):
 
 def run_train(own, given):
     if not {"train", "init"} & given.keys():
-        toy_before = stored_settings("runs/toy").get("train") == "toy-train"
-        if toy_before and "out" not in given and not own.resume:
+        plain = "out" not in given and not own.resume
+        if plain and stored_settings("runs/toy").get("train") == "toy-train":
             print("runs/toy: the earlier run is replaced", file=sys.stderr)
             own.overwrite = True
         given = TOY_SETTINGS | given
@@ -509,8 +510,7 @@ def run_model(own, given):
         tests = read_tests(own.files, labelled=own.command == "evaluate")
     model, tokenizer = load_model(own.model, head_required=True)
     if own.command == "evaluate":
-        scores = evaluate(model, tokenizer, tests, settings, own.attack)
-        written = [(own.output, scores)]
+        written = [(own.output, evaluate(model, tokenizer, tests, settings, own.attack))]
     else:
         (questions,) = tests.values()
         answers, spans, no_answer = predict(model, tokenizer, questions, settings)

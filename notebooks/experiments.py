@@ -76,7 +76,7 @@ class MPNet(nn.Module):
 def load_encoder(directory, head_bias):
     """A checkpoint of any of the three kinds -> model, tokenizer."""
     file = Path(directory, "config.json")
-    if not file.exists() or json.loads(file.read_text("utf-8"))["model_type"] != "mpnet":
+    if not file.exists() or json.loads(file.read_text("utf-8")).get("model_type") != "mpnet":
         return load_model(directory, head_bias=head_bias)
     tokenizer = Tokenizer.from_file(str(Path(directory, "tokenizer.json")))
     return MPNet(directory, head_bias), tokenizer

@@ -266,7 +266,7 @@ CUT = {"weights": lambda ts: {k: x[:-1] if QUERY in k else x for k, x in ts.item
 CHARSMAP = {"type": "Precompiled", "precompiled_charsmap": "A"}
 OF_2019 = {"remove": f"{WEIGHTS} tokenizer.json", "add": "pytorch_model.bin vocab.txt"}
 REFUSED = [  # fixture, how it is changed, words that the message must hold
-    ("roberta", {"model_type": "xlm-roberta"}, "xlm-roberta"),
+    ("roberta", {"model_type": "xlm-roberta"}, "model_type"),
     ("bert", {"hidden_act": "gelu_new"}, "hidden_act"),
     ("bert", {"position_embedding_type": "relative_key"}, "positions"),
     ("bert", OF_2019, "README"),
