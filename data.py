@@ -406,8 +406,7 @@ def add_synthetic_answers(questions, share, seed=0, kind="mixed"):
     """The questions, a share of the answerable ones with a synthetic answer if one is found."""
     pool, rng, changed = answer_pool(questions), random.Random(seed), []
     for q in questions:
-        drawn = rng.random() < share
-        made = synthetic_answer(q, pool, rng, kind) if drawn else None
+        made = synthetic_answer(q, pool, rng, kind) if rng.random() < share else None
         changed.append(made or q)
     return changed
 
@@ -499,8 +498,7 @@ RELATIONS = {  # question: (answers, statements); {p}: a person, {a}: the answer
 
 def toy_corpus(n, seed, kind="plain"):
     """n questions like SQuAD 2.0's, four to a context; two are unanswerable, about near misses."""
-    rng, questions = random.Random(seed), []
-    known = {}  # an article does not contradict itself
+    rng, questions, known = random.Random(seed), [], {}  # known: an article agrees with itself
     while len(questions) < n:
         title = f"toy {len(questions) // 40}"
         first, last = rng.sample(FIRST_NAMES, 2), rng.sample(LAST_NAMES, 3)

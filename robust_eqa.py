@@ -89,9 +89,11 @@ def best_spans(logits, context_mask, max_answer_length):
     width = min(max_answer_length, logits.shape[-1])
     padded = F.pad(end, (0, width - 1), value=2 * NO_SPAN)
     # For each start i, the best end of those in i .. i + width - 1.
-    best_end, best_place = F.max_pool1d(padded[:, None], width, stride=1, return_indices=True)
-    scores, starts = (start + best_end[:, 0]).max(-1)
-    ends = best_place[:, 0].gather(-1, starts[:, None])[:, 0]
+    best_end = F.max_pool1d(padded[:, None], width, stride=1)[:, 0]  # (B, T)
+    scores, starts = (start + best_end).max(-1)
+    is_best = end == best_end.gather(-1, starts[:, None])
+    is_after = torch.arange(end.shape[1], device=end.device) >= starts[:, None]
+    ends = (is_best & is_after).int().argmax(-1)  # the first
     return scores.clamp(min=NO_SPAN), starts, ends
 
 
