@@ -129,14 +129,13 @@ def read_question(record, labelled):
 
 
 def write_file(path, content):
-    """Write bytes or text, or anything else as JSON, whole or not at all."""
+    """Write bytes, or anything else as JSON, whole or not at all."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
     with refusing(f"{path} cannot be written; choose another place"):
-        if not isinstance(content, (bytes, str)):
-            content = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False)
-        if isinstance(content, str):
-            content = content.encode("utf-8", "replace")
+        if not isinstance(content, bytes):
+            text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False)
+            content = text.encode("utf-8", "replace")
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)
         temporary.replace(path)

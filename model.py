@@ -106,10 +106,11 @@ class QAModel(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def hidden_states(self, input_ids, segment_ids, mask):  # (B, T) x3 -> (B, T, D)
-        T = input_ids.shape[1]
-        positions = self.first_position + torch.arange(T, device=input_ids.device)
+        positions = self.first_position + torch.arange(mask.shape[1], device=mask.device)
         x = self.words(input_ids) + self.positions(positions) + self.segments(segment_ids)
         x = self.dropout(self.embedding_norm(x))
+        if torch.is_autocast_enabled(x.device.type):  # sums and norms in bfloat16 too, 10% faster
+            x = x.to(torch.get_autocast_dtype(x.device.type))
         for layer in self.layers:
             x = layer(x, mask)
         return x

@@ -110,7 +110,6 @@ def decide(scores, nulls=None):
     return best, float(null - scores[best])
 
 
-@torch.no_grad()
 def predict(model, tokenizer, questions, settings):
     """-> answers {id: text}, best spans {id: text}, no-answer scores {id: float}; or InputError."""
     model.to(DEVICE).eval()
@@ -123,7 +122,8 @@ def predict(model, tokenizer, questions, settings):
         lengths = [len(window.input_ids) for window in windows]
         for indices in length_bucketed(lengths, 32, np.random.default_rng(0)):
             batch = collate([windows[i] for i in indices], DEVICE)
-            logits = logits_of(model, batch)  # (2, B, T)
+            with torch.inference_mode():
+                logits = logits_of(model, batch)  # (2, B, T)
             if not logits.isfinite().all():
                 raise InputError("logits are not finite: the training has diverged")
             best = best_spans(logits, batch.context_mask, settings.max_answer_length)
@@ -307,7 +307,7 @@ def train(settings, resume=False, overwrite=False):
     if RANK == 0:
         save_model(model, tokenizer, out)
         lines = [json.dumps(line) + "\n" for line in log]
-        data.write_file(out / "metrics.jsonl", "".join(lines))
+        data.write_file(out / "metrics.jsonl", "".join(lines).encode())
         data.write_file(out / "metrics.json", evaluate(model, tokenizer, tests, settings))
         (out / STATE).unlink()
         print(f"\n{(time.monotonic() - began) / 60:.1f} minutes; the model is in {out}")
