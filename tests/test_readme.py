@@ -1,4 +1,4 @@
-"""The README's paper map: every function, line, test, exercise and notebook that it names is there."""
+"""What the README names is there: functions, tests, exercises, notebooks, options; its size."""
 
 import ast
 import re
@@ -6,54 +6,68 @@ from pathlib import Path
 
 import pytest
 
+from robust_eqa import main
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-ROWS = re.findall(
-    r"^\| (?!paper|---)(.*) \|$", README.split("## Paper map")[1].split("\n## ")[0], re.M
-)
-PUBLIC = {  # what the method consists of; none of it may be missing from the map
-    "default_loss qa_loss tagging_loss robust_loss best_spans decide squad_scores token_f1",
-    "token_spans window_bounds window_label make_windows synthetic_answer add_one_sentence negate",
-    "rematch attention QAModel train",
-}
+MODULES = "data.py", "model.py", "robust_eqa.py"
+MAP = README.split("## Paper map")[1].split("\n## ")[0]
+ROWS = re.findall(r"^\| (?!paper|---)(.*) \|$", MAP, re.M)
+METHOD = """default_loss qa_loss tagging_loss robust_loss best_spans decide squad_scores token_f1
+token_spans window_bounds golds_inside make_windows synthetic_answer add_one_sentence negate
+rematch attention QAModel train fit""".split()
 
 
 def definitions(file):
-    """{name: line} of the functions and classes at the top of a module."""
+    """The functions and classes at the top of a module."""
     tree = ast.parse((ROOT / file).read_text("utf-8"))
-    kinds = ast.FunctionDef, ast.ClassDef
-    return {node.name: node.lineno for node in tree.body if isinstance(node, kinds)}
+    return {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+
+
+FUNCTIONS = set().union(*map(definitions, MODULES))
+TESTS = set().union(*(definitions(path) for path in ROOT.glob("tests/test_*.py")))
+
+
+def test_the_readme_is_short():
+    assert len(README.encode()) <= 12288
 
 
 def test_the_map_is_whole():
-    """Every function of the method has its row."""
-    mapped = set(re.findall(r"`(\w+)` \w+\.py:\d+", "\n".join(ROWS)))
-    missing = set(" ".join(PUBLIC).split()) - mapped
+    missing = set(METHOD) - set(re.findall(r"`(\w+)`", MAP))
     assert not missing, f"not in the paper map: {missing}"
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.split(" | ")[0][:40] for row in ROWS])
-def test_row_resolves(row):
-    """file:line is where the function is defined, the test exists, and so on."""
-    _, places, tests, exercise, notebook = row.split(" | ")
-    found = re.findall(r"`(\w+)` (\w+\.py):(\d+)", places)
-    assert found, f"no function in: {row}"
-    for name, file, line in found:
-        assert definitions(file).get(name) == int(line), f"{name} is not at {file}:{line}"
-    for test, file in re.findall(r"`(\w+)` (\w+\.py)", tests):
-        assert test in definitions(f"tests/{file}"), f"no {test} in tests/{file}"
-    assert "`" in tests, f"no test in: {row}"
-    headings = (ROOT / "tests" / "exercises" / "README.md").read_text("utf-8")
-    for number in re.findall(r"\d+", exercise):
-        line = next(line for line in headings.splitlines() if line.startswith(f"| {number} |"))
-        assert any(f"`{name}`" in line for name, _, _ in found), f"exercise {number}: {line}"
+def test_a_row_of_the_map_resolves(row):
+    _, functions, test, exercises, notebook = row.split(" | ")
+    names = set(re.findall(r"`(\w+)`", functions))
+    assert names and names <= FUNCTIONS, names - FUNCTIONS
+    assert test.strip("`") in TESTS, test
+    headings = (ROOT / "tests" / "exercises" / "README.md").read_text("utf-8").splitlines()
+    for number in re.findall(r"\d+", exercises):
+        line = next(line for line in headings if line.startswith(f"| {number} |"))
+        assert any(f"`{name}`" in line for name in names), f"exercise {number}: {line}"
     for number in re.findall(r"\d+", notebook):
         assert list((ROOT / "notebooks").glob(f"{number}_*.ipynb")), f"no notebook {number}"
 
 
-def test_read_in_this_order():
-    """Each function of the reading order is in the file that is named."""
-    table = README.split("## Read in this order")[1].split("\n## ")[0]
-    for file, names in re.findall(r"`(\w+\.py)`: ((?:`\w+`(?:, )?)+)", table):
-        missing = set(re.findall(r"`(\w+)`", names)) - definitions(file).keys()
-        assert not missing, f"{missing} not in {file}"
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "ask"])
+def test_options_in_the_readme_are_known(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    lines = re.findall(rf"^python robust_eqa.py {command}\b.*", README, re.M)
+    assert lines, f"no example of {command}"
+    for line in lines:
+        unknown = set(re.findall(r"--[a-z-]+", line)) - known
+        assert not unknown, f"{unknown} in: {line}"
+
+
+def test_the_snippet_prints_what_is_shown(tmp_path, monkeypatch, capsys):
+    """But for the answers, since it runs on a model of few steps."""
+    monkeypatch.chdir(tmp_path)
+    main("train --limit 200 --epochs 1 --eval toy-dev".split())
+    snippet = README.split("```python\n")[1].split("```")[0]
+    capsys.readouterr()
+    exec(compile(snippet, "README.md", "exec"), {})
+    assert ast.literal_eval(capsys.readouterr().out).keys() == {"0", "1"}
