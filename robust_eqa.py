@@ -3,9 +3,6 @@
 After "Towards Robust Extractive Question Answering Models: Rethinking the Training Methodology"
 (Tran & Kretchmar, Findings of EMNLP 2024), whose sections are named where they act. Read this file
 first, then data.py and model.py. Letters: B windows in a batch, T positions in a window.
-
-    python robust_eqa.py train          # a small model on a generated corpus, a minute or two
-    python robust_eqa.py train --init bert-base-cased --train train.json --eval dev.json --out run
 """
 
 import argparse
@@ -253,9 +250,8 @@ def logits_of(model, batch):  # -> (2, B, T)
 
 
 def windows_of(questions, model, tokenizer, settings):
-    max_length = min(settings.max_length, model.max_length)
-    mark = model.config.question_overlap
-    return data.make_windows(questions, tokenizer, max_length, settings.stride, mark)
+    limits = min(settings.max_length, model.max_length), settings.stride
+    return data.make_windows(questions, tokenizer, *limits, model.config.question_overlap)
 
 
 # --- Training and evaluation -----------------------------------------------------------------
@@ -292,9 +288,10 @@ def train(settings, resume=False, overwrite=False):
     else:
         texts = sorted({text for q in questions for text in (q.question, q.context)})
         model, tokenizer = new_model(texts, settings.max_length)
-    for name, part in {settings.train: questions, **tests}.items():
-        with refusing(name):  # finds over-long questions now
-            windows_of(part, model, tokenizer, settings)
+    training_windows(questions, model, tokenizer, settings)  # what cannot be used is refused now
+    for name, test in tests.items():
+        with refusing(name):
+            windows_of(test, model, tokenizer, settings)
     if RANK == 0 and not (resume and stored):
         with refusing(f"{out} cannot be used; give another --out"):
             content = json.dumps(now, indent=2, allow_nan=False)
@@ -306,8 +303,7 @@ def train(settings, resume=False, overwrite=False):
     log = fit(model, tokenizer, questions, settings, resume)
     if RANK == 0:
         save_model(model, tokenizer, out)
-        lines = [json.dumps(line) + "\n" for line in log]
-        data.write_file(out / "metrics.jsonl", "".join(lines).encode())
+        data.write_file(out / "metrics.jsonl", "\n".join(map(json.dumps, log)).encode() + b"\n")
         data.write_file(out / "metrics.json", evaluate(model, tokenizer, tests, settings))
         (out / STATE).unlink()
         print(f"\n{(time.monotonic() - began) / 60:.1f} minutes; the model is in {out}")
@@ -321,6 +317,18 @@ def stored_settings(directory):
         return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
 
 
+def training_windows(questions, model, tokenizer, settings):
+    """The windows that can teach something; InputError if there are none."""
+    windows = windows_of(questions, model, tokenizer, settings)
+    # Its windows would teach that a question whose gold has no place in any of them has no answer.
+    labelled = slice(1) if settings.loss == "default" else slice(None)  # the first gold, or all
+    placed = {w.question.id for w in windows if (w.golds[labelled] >= 0).any()}
+    windows = [w for w in windows if not w.question.answers or w.question.id in placed]
+    if not windows:
+        raise InputError(f"{settings.train}: no question is left to train on")
+    return windows
+
+
 def fit(model, tokenizer, questions, settings, resume=False):
     """Train a model in place -> logged lines; the state to resume from is kept in settings.out."""
     # Of the model it asks model(input_ids, segment_ids, mask) -> (2, B, T), max_length, and a
@@ -330,12 +338,7 @@ def fit(model, tokenizer, questions, settings, resume=False):
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         distributed.init_process_group("nccl" if DEVICE == "cuda" else "gloo")
     model.to(DEVICE).train()
-    windows = windows_of(questions, model, tokenizer, settings)
-    # All-zero labels would teach that a question whose golds cannot be placed has no answer.
-    placed = {w.question.id for w in windows if (w.golds >= 0).any()}
-    windows = [w for w in windows if not w.question.answers or w.question.id in placed]
-    if not windows:
-        raise InputError(f"{settings.train}: no question is left to train on")
+    windows = training_windows(questions, model, tokenizer, settings)
     lengths = [len(window.input_ids) for window in windows]
     per_epoch = math.ceil(len(windows) / settings.batch_size)
     total = max(1, round(settings.epochs * per_epoch))
@@ -429,15 +432,15 @@ def evaluate(model, tokenizer, tests, settings, attacks=()):
             questions = data.attack(original, kind) if kind else original
             found, spans, no_answer = predict(model, tokenizer, questions, settings)
             scores = squad_scores(questions, spans, no_answer, settings.threshold)
+            all_scores[title] = scores
             if not kind:
                 answers[name] = found
             before = {key: text for key, text in answers[name].items() if key in found}
-            if kind and before:
+            if before and kind not in ("", "information-seeking"):  # which makes new questions
                 scores["before"] = squad_scores(questions, before)["f1"]
             cells = [scores.get(column, "-") for column in columns]
             cells = [f"{cell:.1f}" if isinstance(cell, float) else cell for cell in cells]
             print(f"{title:44}" + "".join(f"{cell:>10}" for cell in cells))
-            all_scores[title] = scores
     for name in list(tests)[:1]:
         found = answers[name]
         wrong = [q for q in tests[name] if squad_scores([q], {q.id: found[q.id]})["exact"] == 0]

@@ -226,6 +226,18 @@ def test_evaluate_prints_and_writes_the_scores_of_the_run_and_of_attacked_versio
             assert found["before"] == pytest.approx(100 * np.mean(f1)), kind
 
 
+def test_questions_moved_by_an_attack_are_not_compared_with_others_of_their_ids(shell):
+    moved = [("The city of Rome was seen by Ben.", "What city was seen by Ben?", ["Rome"])]
+    moved += [("Ben went to the city Oslo.", "What city was seen by Ben?", ["Oslo"])] * 2
+    squad(Path("moved.json"), moved)
+    rows = read("moved.json")
+    rows[2]["id"] = "q0-rematched"
+    Path("moved.json").write_text(json.dumps(rows), "utf-8")
+    shell("evaluate run moved.json --attack information-seeking --output scores.json")
+    after = read("scores.json")["moved.json + information-seeking"]
+    assert after["total"] > 1 and "before" not in after, after
+
+
 def test_a_file_in_which_nothing_can_be_attacked_is_scored_all_the_same(shell):
     shell(f"evaluate run easy.json {ATTACKS} --output scores.json")
     scores = read("scores.json")
@@ -355,6 +367,15 @@ def test_a_small_file_is_learned_by_heart(loss, shell):
     assert scores["HasAns_f1"] > 90 and scores["NoAns_f1"] > 90, printed
     asked = shell(f"ask new --context '{ADA}' --question 'Where was the cafe?'").out
     assert asked.startswith("near the lake\n"), asked
+
+
+@pytest.mark.parametrize("loss, left", [("default", 1), ("robust", 2)])
+def test_a_question_whose_label_has_no_place_is_left_out(loss, left, shell):
+    """Default training labels the first gold alone, robust training any."""
+    squad(Path("half.json"), [(ADA, "Who?", ["Zoe", "Ada Lee"]), (ADA, "Where?", ["near"])])
+    given = f"--loss {loss} --synthetic 0 --max-length 32 --stride 4 --epochs 1 --out new"
+    err = shell(f"train --train half.json --init bert {given}").err
+    assert f"{left} windows" in err, err
 
 
 def test_two_processes_train_like_one(shell):
@@ -506,6 +527,8 @@ evaluate run dev.json --output run/metrics.json                                 
 predict run long.json --output new                                                 | q0
 predict run squad.json --output squad.json/new                                     | squad.json
 predict run squad.json --output new --scores ./new                                 | new
+train --train whole.json --max-length 16 --stride 2 --out new                      | whole.json
+train --train whole.json --max-length 16 --stride 2 --out run --overwrite          | whole.json
 train --train squad.json --stride 4 --out bert --init ./bert --overwrite         | --out
 train --loss other                                                                 | --loss
 evaluate run                                                                       | files
