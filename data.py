@@ -118,7 +118,7 @@ def read_question(record, labelled):
     context, answers = record["context"], []
     for gold in golds:
         text, start = gold["text"], int(str(gold["answer_start"]).removesuffix(".0"))
-        if start < 0 or not context.startswith(text, start):  # else unique
+        if start < 0 or not context.startswith(text, start):
             start = context.find(text) if context.count(text) == 1 else UNLOCATED
         if text.strip():  # some files have an empty one for none
             answers.append(Answer(text, start))
@@ -206,15 +206,16 @@ def tokenize(questions, tokenizer):
 
 
 def text_offsets(offsets, text):
-    """A tokenizer's offsets -> (n, 2), without blanks, with letters that belong to no token."""
-    found, following = [], len(text)  # from the last to the first
+    """A tokenizer's offsets -> (n, 2), where each token has its characters, and no blank first."""
+    found, next_start = [], len(text)
     for start, end in reversed(offsets):
-        while start < end and text[start] == " ":  # of byte-level BPE
+        while start < end and text[start] == " ":  # byte-level BPE counts it to the word
             start += 1
-        while end < following and text[end].isprintable() and text[end] != " ":
-            end += 1  # over a mark, where a tokenizer strips accents
+        # What stands between a token and the next blank or token, as a stripped accent, is its own.
+        while end < next_start and text[end] != " " and text[end].isprintable():
+            end += 1
         found.append((start, end))
-        following = start
+        next_start = start
     return np.array(found[::-1], np.int32).reshape(-1, 2)
 
 
@@ -302,7 +303,7 @@ SENTENCE_END = re.compile(  # but not after an initial or an abbreviation
 NAME = r"(?:(?:[A-Z]\.)+|[A-Z][\w-]*)"
 ENTITY = re.compile(rf"(?<=\s){NAME}(?: {NAME})*|\b\d[\d,.]*\b")
 AUXILIARY = r"\b(?:is|are|was|were|do|does|did|can|could|will|would|has|have|had|should|may)\b"
-WH_PHRASE = re.compile(  # "what kind of day" up to an auxiliary or the end, "how many", or a word
+WH_PHRASE = re.compile(  # "what kind of day" before an auxiliary, "how many", or a word
     rf"(?i)\b(?:(?:what|which|whose|how)(?: [^\s?]+){{0,5}}?(?= {AUXILIARY}| ?\?*$)|how \S+"
     r"|who|whom|when|where|why|what|which|whose|how)\b"
 )
@@ -329,7 +330,7 @@ def answer_type(text):
 
 
 def answer_pool(questions):
-    """The texts of first golds, to draw others from; not of those whose capital is a sentence's."""
+    """Texts of first golds, to draw others from, but for those that open a sentence or end one."""
     asked = "".join(q.question for q in questions)
     letters, latin = re.findall(r"[^\W\d_]", asked), re.findall(r"[A-Za-zÀ-ɏ]", asked)
     if len(latin) < len(letters) / 2:
@@ -360,9 +361,8 @@ def sentence_bounds(context):
 
 
 def synthetic_answer(question, pool, rng, kind="mixed"):
-    """Add a sentence with another answer to the same question; both answers are gold (5.3)."""
-    # paper: by a language model. here: "evidence" is the gold's sentence with another answer in it,
-    # "template" is "<the question's words> is <answer>.", "mixed" either; at any sentence bound.
+    """Add a sentence with another answer to the same question; both are gold (5.3). Or None."""
+    # paper: a language model wrote it. here: a rule, and it goes to any sentence bound.
     context, golds = question.context, question.answers
     if not golds or any(gold.start == UNLOCATED for gold in golds):
         return None
@@ -371,24 +371,26 @@ def synthetic_answer(question, pool, rng, kind="mixed"):
         return None
     bounds = sentence_bounds(context)
     start, end = golds[0].start, golds[0].start + len(golds[0].text)
+    # "evidence": the gold's own sentence, with the other answer between `before` and `after`.
     before = context[max(b for b in bounds if b <= start) : start]
     after = context[end : min(b for b in bounds if b >= end)].rstrip()
-    holds_gold = any(gold.text.lower() in f"{before} {after}".lower() for gold in golds)
-    if kind == "template" or holds_gold or (kind == "mixed" and rng.random() < 0.5):
+    names_gold = any(gold.text.lower() in f"{before} {after}".lower() for gold in golds)
+    # "template": "<question> is <answer>.", also where evidence would name a gold once more.
+    if kind == "template" or names_gold or (kind == "mixed" and rng.random() < 0.5):
         before, after = question.question.rstrip("? ") + " is ", "."
     other = fitted(other, before)
     if not re.search(r"[.!?][\"'”’)\]]*$", other + after):
         after += "."
     inside_gold = {b for b in bounds for a in golds if a.start < b < a.start + len(a.text)}
     slot = rng.choice([b for b in bounds if b not in inside_gold])
-    if slot == len(context):
-        before = " " + before
-    else:
-        after += " "
-    added = before + other + after
-    moved = [Answer(a.text, a.start + len(added) * (a.start >= slot)) for a in golds]
-    moved.append(Answer(other, slot + len(before)))
-    return replace(question, context=context[:slot] + added + context[slot:], answers=moved)
+    left = " " if slot == len(context) else ""
+    sentence = left + before + other + after + ("" if left else " ")
+    moved = []
+    for gold in golds:
+        shift = len(sentence) if gold.start >= slot else 0
+        moved.append(Answer(gold.text, gold.start + shift))
+    moved.append(Answer(other, slot + len(left + before)))
+    return replace(question, context=context[:slot] + sentence + context[slot:], answers=moved)
 
 
 def fitted(text, before):
@@ -475,7 +477,7 @@ def attack(questions, kind, seed=0):
 
 
 # --- The toy corpus --------------------------------------------------------------------------
-TOY = {"toy-train": (16000, 0, "plain"), "toy-dev": (1000, 1, "plain")}  # toy_corpus's arguments
+TOY = {"toy-train": (16000, 0, "plain"), "toy-dev": (1000, 1, "plain")}
 TOY |= {f"toy-{kind}": (1000, 1, kind) for kind in ATTACKS}
 FIRST_NAMES = "Ada Ben Cora Dan Elsa Finn Gina Hugo Ines Jack Kira Liam Mona Nils Olga Paul".split()
 LAST_NAMES = "Abel Berg Cole Dunn Eads Ford Gray Hale Ivers Jung Kerr Lowe Moss Nash Orr".split()
@@ -494,7 +496,7 @@ RELATIONS = {  # question: (answers, statements); {p}: a person, {a}: the answer
 
 def toy_corpus(n, seed, kind="plain"):
     """n questions like SQuAD 2.0's, four to a context; two are unanswerable, about near misses."""
-    rng, questions, known = random.Random(seed), [], {}  # known: an article agrees with itself
+    rng, questions, known = random.Random(seed), [], {}
     while len(questions) < n:
         title = f"toy {len(questions) // 40}"
         first, last = rng.sample(FIRST_NAMES, 2), rng.sample(LAST_NAMES, 3)

@@ -91,7 +91,7 @@ class QAModel(nn.Module):
         self.config = config
         D = config.hidden_size
         self.first_position = config.pad_token_id + 1 if config.model_type == "roberta" else 0
-        self.max_length = config.max_position_embeddings - self.first_position  # of a window
+        self.max_length = config.max_position_embeddings - self.first_position
         self.words = nn.Embedding(config.vocab_size, D)
         self.positions = nn.Embedding(config.max_position_embeddings, D)
         self.segments = nn.Embedding(config.type_vocab_size, D)
@@ -109,7 +109,7 @@ class QAModel(nn.Module):
         positions = self.first_position + torch.arange(mask.shape[1], device=mask.device)
         x = self.words(input_ids) + self.positions(positions) + self.segments(segment_ids)
         x = self.dropout(self.embedding_norm(x))
-        if torch.is_autocast_enabled(x.device.type):  # sums and norms in bfloat16 too, 10% faster
+        if torch.is_autocast_enabled(x.device.type):  # faster on a CPU
             x = x.to(torch.get_autocast_dtype(x.device.type))
         for layer in self.layers:
             x = layer(x, mask)
@@ -128,7 +128,7 @@ def new_model(texts, max_length):
     # Listed: training alone would number the letters in another order each time.
     listed = SPECIALS["bert"].split() + ["##" + letter for letter in letters]
     trained.train_from_iterator(texts, 8000, special_tokens=listed, show_progress=False)
-    trained = BertWordPieceTokenizer(trained.get_vocab())  # knows [CLS] and [SEP]
+    trained = BertWordPieceTokenizer(trained.get_vocab())
     tokenizer = Tokenizer.from_str(trained.to_str())
     # Names are matched within minutes by DrQA's exact-match feature (segment 2) and sine positions.
     size = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
@@ -160,7 +160,7 @@ RENAME = {  # parts of our weights' names: what checkpoints have for them
 }
 IGNORED = "cls.", "lm_head.", "pooler.", "embeddings.position_ids"
 FILES = "config.json", "tokenizer.json", "model.safetensors"
-DEFAULTS = {"bert": {}, "roberta": {"vocab_size": 50265, "pad_token_id": 1}}  # if unsaid
+DEFAULTS = {"bert": {}, "roberta": {"vocab_size": 50265, "pad_token_id": 1}}
 ROLES = "pad_token", "unk_token", "cls_token", "sep_token", "mask_token"
 SPECIALS = {"bert": "[PAD] [UNK] [CLS] [SEP] [MASK]", "roberta": "<pad> <unk> <s> </s> <mask>"}
 
@@ -218,7 +218,7 @@ def save_model(model, tokenizer, directory):
     about = json.loads(tokenizer.to_str()) | {"truncation": None, "padding": None}
     write_file(directory / "tokenizer.json", about)
     settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",  # others rebuild the file
+        "tokenizer_class": "PreTrainedTokenizerFast",
         "do_lower_case": bool((about["normalizer"] or {}).get("lowercase")),
         "model_max_length": model.max_length,
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],

@@ -33,8 +33,7 @@ from model import FILES, load_model, new_model, save_model
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 WORLD = int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun, as is RANK
 RANK = int(os.environ["RANK"]) if WORLD > 1 else 0
-# bfloat16 halves a step or better, but on a CPU only where it has products for it.
-BF16 = DEVICE == "cuda" or torch.cpu._is_avx512_bf16_supported()
+BF16 = DEVICE == "cuda" or torch.cpu._is_avx512_bf16_supported()  # it halves a step
 NO_ANSWER = "(no answer)"
 
 # --- Losses ----------------------------------------------------------------------------------
@@ -95,10 +94,9 @@ def best_spans(logits, context_mask, max_answer_length):
 
 
 def decide(scores, nulls=None):
-    """The window whose best span answers a question, and how much speaks against answering.
-    Best spans' scores of its windows (n,) and, for default training, their null scores
-    start[0] + end[0] -> index, no-answer score; the answer is empty where that exceeds 0. It is
-    minus the best score (5.2), or the least null score minus that (default training, 2).
+    """Best scores (n,) of a question's windows, and null scores -> index, no-answer score.
+    The window with the best span answers. Against it speaks minus its score (5.2), or in default
+    training the least null score, start[0] + end[0], minus its score (2).
     >>> decide([1.5, 4.0]), decide([1.5, 4.0], [9.0, 6.0])
     ((1, -4.0), (1, 2.0))
     """
@@ -115,7 +113,7 @@ def predict(model, tokenizer, questions, settings):
     for k in tqdm(range(0, len(questions), 500), "predict", disable=None, leave=False):
         windows = windows_of(questions[k : k + 500], model, tokenizer, settings)
         scores, nulls = np.zeros((2, len(windows)))
-        places = np.zeros((len(windows), 2), int)  # of each window's best span
+        places = np.zeros((len(windows), 2), int)
         lengths = [len(window.input_ids) for window in windows]
         for indices in length_bucketed(lengths, 32, np.random.default_rng(0)):
             batch = collate([windows[i] for i in indices], DEVICE)
@@ -288,7 +286,7 @@ def train(settings, resume=False, overwrite=False):
     else:
         texts = sorted({text for q in questions for text in (q.question, q.context)})
         model, tokenizer = new_model(texts, settings.max_length)
-    training_windows(questions, model, tokenizer, settings)  # what cannot be used is refused now
+    training_windows(questions, model, tokenizer, settings)  # or refuse
     for name, test in tests.items():
         with refusing(name):
             windows_of(test, model, tokenizer, settings)
@@ -298,7 +296,7 @@ def train(settings, resume=False, overwrite=False):
             out.mkdir(parents=True, exist_ok=True)
             for name in RUN_FILES if overwrite else ():
                 (out / name).unlink(missing_ok=True)
-            with open(out / "settings.json", "x", encoding="utf-8") as file:  # of two, one
+            with open(out / "settings.json", "x", encoding="utf-8") as file:
                 file.write(content)
     log = fit(model, tokenizer, questions, settings, resume)
     if RANK == 0:
@@ -321,7 +319,7 @@ def training_windows(questions, model, tokenizer, settings):
     """The windows that can teach something; InputError if there are none."""
     windows = windows_of(questions, model, tokenizer, settings)
     # Its windows would teach that a question whose gold has no place in any of them has no answer.
-    labelled = slice(1) if settings.loss == "default" else slice(None)  # the first gold, or all
+    labelled = slice(1) if settings.loss == "default" else slice(None)
     placed = {w.question.id for w in windows if (w.golds[labelled] >= 0).any()}
     windows = [w for w in windows if not w.question.answers or w.question.id in placed]
     if not windows:
@@ -436,7 +434,7 @@ def evaluate(model, tokenizer, tests, settings, attacks=()):
             if not kind:
                 answers[name] = found
             before = {key: text for key, text in answers[name].items() if key in found}
-            if before and kind not in ("", "information-seeking"):  # which makes new questions
+            if before and kind not in ("", "information-seeking"):
                 scores["before"] = squad_scores(questions, before)["f1"]
             cells = [scores.get(column, "-") for column in columns]
             cells = [f"{cell:.1f}" if isinstance(cell, float) else cell for cell in cells]
@@ -458,7 +456,7 @@ def parse(arguments):
     training = commands.add_parser("train", help="train and evaluate a model")
     training.add_argument("--resume", action="store_true", help="go on where a run was stopped")
     training.add_argument("--overwrite", action="store_true", help="replace an earlier run")
-    shared = argparse.ArgumentParser(add_help=False)  # by the other commands
+    shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("model", help="checkpoint directory or Hub id")
     shared.set_defaults(files=[], output=None, scores=None)
     for f in fields(Settings):
@@ -506,7 +504,7 @@ def run_model(own, given):
     inputs = own.files + [Path(own.model, name) for name in RUN_FILES]
     taken = [Path(file).resolve() for file in inputs]
     for output in filter(None, (own.output, own.scores)):
-        if Path(output).resolve() in taken:  # however it is spelled
+        if Path(output).resolve() in taken:
             raise InputError(f"{output} is read or written by another option; name another")
         taken.append(Path(output).resolve())
     if own.command == "ask":
@@ -531,7 +529,7 @@ def run_model(own, given):
 
 
 def main(arguments=None):
-    sys.stdout.reconfigure(errors="replace")  # if a console lacks a letter
+    sys.stdout.reconfigure(errors="replace")  # for a console
     own, given = parse(arguments)
     try:
         run = run_train if own.command == "train" else run_model
