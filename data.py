@@ -206,7 +206,7 @@ def tokenize(questions, tokenizer):
 
 
 def text_offsets(offsets, text):
-    """A tokenizer's offsets -> (n, 2), where each token has its characters, and no blank first."""
+    """Offsets (n, 2), cut by a blank in front, and lengthened by characters that no token has."""
     found, next_start = [], len(text)
     for start, end in reversed(offsets):
         while start < end and text[start] == " ":  # byte-level BPE counts it to the word

@@ -83,13 +83,12 @@ def best_spans(logits, context_mask, max_answer_length):
     # reach of a start is a sliding maximum. Ties go to the earliest start, then the earliest end.
     start, end = logits.double().masked_fill(~context_mask, NO_SPAN)  # exact: ties stay ties
     width = min(max_answer_length, logits.shape[-1])
-    padded = F.pad(end, (0, width - 1), value=2 * NO_SPAN)
-    # For each start i, the best end of those in i .. i + width - 1.
+    padded = F.pad(end, (0, width - 1), value=2 * NO_SPAN)  # below all
+    # For each start i, the best end of those in reach, i .. i + width - 1; then the best start.
     best_end = F.max_pool1d(padded[:, None], width, stride=1)[:, 0]  # (B, T)
     scores, starts = (start + best_end).max(-1)
-    is_best = end == best_end.gather(-1, starts[:, None])
-    is_after = torch.arange(end.shape[1], device=end.device) >= starts[:, None]
-    ends = (is_best & is_after).int().argmax(-1)  # the first
+    in_reach = starts[:, None] + torch.arange(width, device=starts.device)  # (B, width)
+    ends = starts + padded.gather(-1, in_reach).argmax(-1)
     return scores.clamp(min=NO_SPAN), starts, ends
 
 
@@ -318,7 +317,7 @@ def stored_settings(directory):
 def training_windows(questions, model, tokenizer, settings):
     """The windows that can teach something; InputError if there are none."""
     windows = windows_of(questions, model, tokenizer, settings)
-    # Its windows would teach that a question whose gold has no place in any of them has no answer.
+    # A question whose gold has no place in any window would be taught to have no answer.
     labelled = slice(1) if settings.loss == "default" else slice(None)
     placed = {w.question.id for w in windows if (w.golds[labelled] >= 0).any()}
     windows = [w for w in windows if not w.question.answers or w.question.id in placed]
