@@ -206,12 +206,13 @@ def tokenize(questions, tokenizer):
 
 
 def text_offsets(offsets, text):
-    """Offsets (n, 2), cut by a blank in front, and lengthened by characters that no token has."""
+    """Offsets of tokens -> (n, 2), without the blank before a word, with all of its characters."""
+    # " Ben" at (3, 7) becomes (4, 7); "Malmo" at (0, 5), whose accent was stripped, (0, 6).
     found, next_start = [], len(text)
     for start, end in reversed(offsets):
-        while start < end and text[start] == " ":  # byte-level BPE counts it to the word
+        while start < end and text[start] == " ":
             start += 1
-        # What stands between a token and the next blank or token, as a stripped accent, is its own.
+        # On to the next token, blank, line end or control character.
         while end < next_start and text[end] != " " and text[end].isprintable():
             end += 1
         found.append((start, end))
