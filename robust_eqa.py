@@ -295,7 +295,7 @@ def train(settings, resume=False, overwrite=False):
             out.mkdir(parents=True, exist_ok=True)
             for name in RUN_FILES if overwrite else ():
                 (out / name).unlink(missing_ok=True)
-            with open(out / "settings.json", "x", encoding="utf-8") as file:
+            with open(out / "settings.json", "x", encoding="utf-8") as file:  # of two runs, one
                 file.write(content)
     log = fit(model, tokenizer, questions, settings, resume)
     if RANK == 0:
@@ -528,7 +528,7 @@ def run_model(own, given):
 
 
 def main(arguments=None):
-    sys.stdout.reconfigure(errors="replace")  # for a console
+    sys.stdout.reconfigure(errors="replace")  # letters a console lacks
     own, given = parse(arguments)
     try:
         run = run_train if own.command == "train" else run_model

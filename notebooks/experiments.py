@@ -33,7 +33,7 @@ from torch import nn
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from data import InputError, add_synthetic_answers, attack, read_questions
+from data import InputError, add_synthetic_answers, attack, read_questions, write_file
 from model import QAModel, load_model, save_model
 from robust_eqa import Settings, fit, predict, squad_scores
 
@@ -226,8 +226,8 @@ def run(line, settings, questions, tests):
     questions = add_synthetic_answers(questions, settings.synthetic, settings.seed)
     log = fit(model, tokenizer, questions, settings, resume=True)
     metrics = "".join(json.dumps(logged) + "\n" for logged in log)
-    for name, text in (("metrics.jsonl", metrics), ("settings.json", json.dumps(asdict(settings)))):
-        (out / name).write_text(text, encoding="utf-8")
+    write_file(out / "metrics.jsonl", metrics.encode())
+    write_file(out / "settings.json", asdict(settings))
     if isinstance(model, QAModel):
         save_model(model, tokenizer, out)
     trained, predicted = time.monotonic(), {}

@@ -342,18 +342,25 @@ def by_length(loss):
     return wrong
 
 
+def wrong_in_any_loss(loss):
+    """What can be done wrong with a loss of start and end, whatever its formula."""
+    return [
+        ("half", lambda x, y, m: 2 * loss(x, y, m)),  # the sum
+        ("half", lambda x, y, m: loss(x, y, m) / 2),
+        ("half", lambda x, y, m: loss(alone(x, 0), alone(y, 0), m)),
+        ("half", lambda x, y, m: loss(alone(x, 1), alone(y, 1), m)),
+        ("swapped", lambda x, y, m: loss(x, swapped(y), m)),
+        ("formula", lambda x, y, m: loss(x, y, m) ** 2),
+        ("sign", lambda x, y, m: -loss(x, y, m)),
+    ]
+
+
 def default(x, y, m, logs=lambda x: x.log_softmax(-1), **options):
     return F.nll_loss(logs(fill(x, m)).flatten(0, 1), y.flatten(), **options)
 
 
 WRONG["default_loss"] = [
-    ("half", lambda x, y, m: 2 * default_loss(x, y, m)),  # the sum
-    ("half", lambda x, y, m: default_loss(x, y, m) / 2),
-    ("half", lambda x, y, m: default_loss(alone(x, 0), alone(y, 0), m)),
-    ("half", lambda x, y, m: default_loss(alone(x, 1), alone(y, 1), m)),
-    ("swapped", lambda x, y, m: default_loss(x, swapped(y), m)),
-    ("formula", lambda x, y, m: default_loss(x, y, m) ** 2),
-    ("sign", lambda x, y, m: -default_loss(x, y, m)),
+    *wrong_in_any_loss(default_loss),
     ("sign", lambda x, y, m: default(x, y, m, lambda x: x.softmax(-1))),  # no log
     ("sign", lambda x, y, m: -default(x, y, m, lambda x: x.softmax(-1))),
     ("sign", lambda x, y, m: default(x, y, m, lambda x: x)),  # no softmax
@@ -424,13 +431,7 @@ def length(y):
 
 
 WRONG["qa_loss"] = [
-    ("half", lambda x, y, m: 2 * qa_loss(x, y, m)),
-    ("half", lambda x, y, m: qa_loss(x, y, m) / 2),
-    ("half", lambda x, y, m: qa_loss(alone(x, 0), alone(y, 0), m)),
-    ("half", lambda x, y, m: qa_loss(alone(x, 1), alone(y, 1), m)),
-    ("swapped", lambda x, y, m: qa_loss(x, swapped(y), m)),
-    ("formula", lambda x, y, m: qa_loss(x, y, m) ** 2),
-    ("sign", lambda x, y, m: -qa_loss(x, y, m)),
+    *wrong_in_any_loss(qa_loss),
     ("sign", qa_logs(lambda x: x.softmax(-1))),  # no log
     ("sign", lambda x, y, m: -qa(x, y, m, targets, lambda x: x.softmax(-1))),
     ("sign", qa_logs(lambda x: x)),  # no softmax
