@@ -14,6 +14,7 @@ import sys
 from collections import Counter, defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -176,8 +177,7 @@ def make_windows(questions, tokenizer, max_length=384, stride=128, mark_overlap=
         before = np.concatenate([[cls], question_ids, separators])
         room = max_length - len(before) - 1
         if room <= stride and room < len(context_ids):
-            what = f"question {q.id}: its {len(question_ids)} tokens leave its context no room"
-            raise InputError(f"{what}; change --max-length {max_length} or --stride {stride}")
+            raise InputError(f"question {q.id}: its context has no room; see --max-length, --stride")
         for start, stop in window_bounds(len(context_ids), room, stride):
             context = slice(len(before), len(before) + stop - start)
             input_ids = np.concatenate([before, context_ids[start:stop], [end]])
@@ -308,52 +308,54 @@ WH_PHRASE = re.compile(  # "what kind of day" before an auxiliary, "how many", o
     rf"(?i)\b(?:(?:what|which|whose|how)(?: [^\s?]+){{0,5}}?(?= {AUXILIARY}| ?\?*$)|how \S+"
     r"|who|whom|when|where|why|what|which|whose|how)\b"
 )
-MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
+MONTH = r"(?:\w+uary|March|April|May|June|July|August|\w+ember|October)"
+DATE = rf"(?:{MONTH}|1\d{{3}}s?|20\d\ds?|\d+(?:th|st|nd|rd) century|\d+ (?:BC|AD))\b"
 DIGIT = r"(?:\d|(?:one|two|three|four|five|six|seven|eight|nine|ten|\w+teen|twenty|fifty|half)\b)"
 KINDS = {  # of answers; the first that fits
     "year": r"1\d{3}|20\d\d",
-    "date": rf".*(?:\b(?:{MONTH})\b|\b1\d{{3}}\b|\b20\d\d\b|\d(?:th|st) centur|\d{{3}}0s).*",
-    "share": rf"(?i).*{DIGIT}.*(?:%|percent).*",
-    "money": r".*[$£€]\d.*",
-    "number": rf"(?i)(?:about |over |around |nearly |more than |up to )?{DIGIT}.*",
-    "name": r"(?:(?:[A-Z]\S*|of|the|and)(?: |$))+",
+    "date": rf"(?:(?:[a-z-]+|In|The|\d\d?) ){{,4}}{DATE}.{{,15}}",
+    "number": rf"(?i)(?:about |over |nearly |more than |up to )?[$£€]?{DIGIT}.*",
+    "name": r"(?:[Tt]he )?[A-ZÀ-Þ]\S*(?: [A-ZÀ-Þ]\S*| of| the| and| in| de| von| \d+)*",
     "words": ".*",
 }
+PREPOSITION = "to|in|by|as|at|for|from|with|on|because|when|after"
+SHAPES = "[$£€]", "%|percent", "(?i)^(?:the|an?) ", rf"(?i)^(?:{PREPOSITION}) ", ", | and | or "
+SHAPES += AUXILIARY, " (?:the|its|their) ", "[^s]s$", "(?:al|ic|ive|ous|ed|ly)$", "^[a-z]+ing"
 STOP_WORDS = set("a an the of in on to for is are was were do does did has have had".split())
 STOP_WORDS |= set("be can will what which who whom whose when where why how many much s".split())
 ATTACKS = "addonesent", "negation", "information-seeking"
 
 
+@cache
 def answer_type(text):
-    """What answers must share to be exchanged: "1066" -> ("year", 1), "Ada Abel" -> ("name", 2)."""
+    """What answers should share to be exchanged: their kind, number of words, and SHAPES."""
     kind = next(kind for kind in KINDS if re.fullmatch(KINDS[kind], text, re.DOTALL))
-    return kind, min(len(text.split()), 4)
+    return kind, min(len(text.split()), 3), *(bool(re.search(shape, text)) for shape in SHAPES)
 
 
 def answer_pool(questions):
-    """Texts of first golds, to draw others from, but for those that open a sentence or end one."""
+    """Texts of first golds to draw from; none that opens or ends a sentence, or ends in "'s"."""
     asked = "".join(q.question for q in questions)
-    letters, latin = re.findall(r"[^\W\d_]", asked), re.findall(r"[A-Za-zÀ-ɏ]", asked)
-    if len(latin) < len(letters) / 2:
-        print("Sentences are made by rules for English, and this is not", file=sys.stderr)
+    foreign = re.findall(r"[^\W\d_A-Za-zÀ-ɏ]", asked)
+    if len(foreign) > len(re.findall("[A-Za-zÀ-ɏ]", asked)):
+        print("Sentences are made by rules for English", file=sys.stderr)
     pool = []
     for q in questions:
         for gold in q.answers[:1]:
             before = q.context[: max(0, gold.start)].rstrip(" \"'“‘(")
-            whole = re.search(r"[\w%)\"”](?<!['’]s)$", gold.text)  # no full stop, no possessive
+            whole = re.search(r"[\w%)\"”](?<!['’]s)$", gold.text)
             if before and before[-1] not in ".!?" and whole:
                 pool.append(gold.text)
     return pool
 
 
 def another_answer(text, context, pool, rng):
-    """An answer of the pool with the type of `text` that the context does not hold, or None."""
+    """An answer of the pool, not in the context, with the type or else kind of `text`; or None."""
     wanted, lowered = answer_type(text), context.lower()
-    for _ in range(300 if pool else 0):
-        other = rng.choice(pool)
-        if answer_type(other) == wanted and other.lower() not in lowered:
-            return other
-    return None
+    drawn = rng.choices(pool, k=500) if pool else []
+    alike = [other for other in drawn if answer_type(other) == wanted]
+    alike += [other for other in drawn if answer_type(other)[:2] == wanted[:2]]
+    return next((other for other in alike if other.lower() not in lowered), None)
 
 
 def sentence_bounds(context):

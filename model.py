@@ -165,7 +165,8 @@ ROLES = "pad_token", "unk_token", "cls_token", "sep_token", "mask_token"
 SPECIALS = {"bert": "[PAD] [UNK] [CLS] [SEP] [MASK]", "roberta": "<pad> <unk> <s> </s> <mask>"}
 
 
-def checkpoint_name(name):  # "layers.3.widen.bias" -> "encoder.layer.3.intermediate.dense.bias"
+def checkpoint_name(name):
+    """Our name of a weight -> its name: "words.weight" -> "embeddings.word_embeddings.weight"."""
     return ".".join(RENAME.get(part, part) for part in name.split("."))
 
 
@@ -197,7 +198,7 @@ def load_model(path_or_id, head_required=False, head_bias=0.0):
             name = name.replace("Norm.gamma", "Norm.weight").replace("Norm.beta", "Norm.bias")
             if not name.startswith(IGNORED):
                 weights[name] = tensor
-        if "qa_outputs.weight" not in weights and not head_required:  # a new head
+        if "qa_outputs.weight" not in weights and not head_required:
             weights["qa_outputs.weight"] = model.head.weight
             weights["qa_outputs.bias"] = torch.full([2], head_bias)
         elif head_bias != 0:

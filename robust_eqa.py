@@ -33,7 +33,7 @@ from model import FILES, load_model, new_model, save_model
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 WORLD = int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun, as is RANK
 RANK = int(os.environ["RANK"]) if WORLD > 1 else 0
-BF16 = DEVICE == "cuda" or torch.cpu._is_avx512_bf16_supported()  # it halves a step
+BF16 = DEVICE == "cuda" or torch.cpu._is_avx512_bf16_supported()
 NO_ANSWER = "(no answer)"
 
 # --- Losses ----------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ def best_spans(logits, context_mask, max_answer_length):
     """The span i <= j < i + max_answer_length with the greatest start[i] + end[j], per window."""
     # (2, B, T), (B, T) bool -> scores (B,), starts (B,), ends (B,). Exact: the best end within
     # reach of a start is a sliding maximum. Ties go to the earliest start, then the earliest end.
-    start, end = logits.double().masked_fill(~context_mask, NO_SPAN)  # exact: ties stay ties
+    start, end = logits.double().masked_fill(~context_mask, NO_SPAN)
     width = min(max_answer_length, logits.shape[-1])
     padded = F.pad(end, (0, width - 1), value=2 * NO_SPAN)  # below all
     # For each start i, the best end of those in reach, i .. i + width - 1; then the best start.
@@ -236,8 +236,6 @@ class Settings:
             if least is not None and not least <= value <= 1e9:
                 option = "--" + f.name.replace("_", "-")
                 raise InputError(f"{option} {value} is not a number from {least} to 1e9")
-        if self.head_bias != 0 and not self.init:
-            raise InputError("--head-bias is for a new head, with --init")
 
 
 def logits_of(model, batch):  # -> (2, B, T)
@@ -270,7 +268,7 @@ def train(settings, resume=False, overwrite=False):
         raise InputError(f"{out} holds a run; give --resume, --overwrite or another --out")
     changed = [name for name in now if name != "out" and stored.get(name) != now[name]]
     if used and resume and changed:
-        raise InputError(f"{out} was begun with another {changed[0]}; give that, or --overwrite")
+        raise InputError(f"{out} was begun with another {changed[0]}; give it or --overwrite")
     if resume and (out / "metrics.json").exists():
         print(f"{out}: this run has ended", file=sys.stderr)
         return load_model(out, head_required=True)
@@ -453,7 +451,7 @@ def parse(arguments):
     parser = argparse.ArgumentParser(description="Robust extractive QA.")
     commands = parser.add_subparsers(dest="command", required=True)
     training = commands.add_parser("train", help="train and evaluate a model")
-    training.add_argument("--resume", action="store_true", help="go on where a run was stopped")
+    training.add_argument("--resume", action="store_true", help="go on with a stopped run")
     training.add_argument("--overwrite", action="store_true", help="replace an earlier run")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("model", help="checkpoint directory or Hub id")
@@ -537,8 +535,7 @@ def main(arguments=None):
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        advice = "; --resume goes on from the last saved state" if own.command == "train" else ""
-        print(f"interrupted{advice}", file=sys.stderr)
+        print("interrupted; train --resume goes on from the last state", file=sys.stderr)
         sys.exit(130)
 
 
