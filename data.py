@@ -177,7 +177,9 @@ def make_windows(questions, tokenizer, max_length=384, stride=128, mark_overlap=
         before = np.concatenate([[cls], question_ids, separators])
         room = max_length - len(before) - 1
         if room <= stride and room < len(context_ids):
-            raise InputError(f"question {q.id}: its context has no room; see --max-length, --stride")
+            raise InputError(
+                f"question {q.id}: no room for its context; see --max-length, --stride"
+            )
         for start, stop in window_bounds(len(context_ids), room, stride):
             context = slice(len(before), len(before) + stop - start)
             input_ids = np.concatenate([before, context_ids[start:stop], [end]])
@@ -365,7 +367,8 @@ def sentence_bounds(context):
 
 def synthetic_answer(question, pool, rng, kind="mixed"):
     """Add a sentence with another answer to the same question; both are gold (5.3). Or None."""
-    # paper: a language model wrote it. here: a rule, and it goes to any sentence bound.
+    # paper: a language model wrote it. here: a rule, and it goes to any sentence bound. ours: a
+    # "distractor" is the gold's sentence about other names, or denied; what it says is no gold.
     context, golds = question.context, question.answers
     if not golds or any(gold.start == UNLOCATED for gold in golds):
         return None
@@ -379,7 +382,14 @@ def synthetic_answer(question, pool, rng, kind="mixed"):
     after = context[end : min(b for b in bounds if b >= end)].rstrip()
     names_gold = any(gold.text.lower() in f"{before} {after}".lower() for gold in golds)
     # "template": "<question> is <answer>.", also where evidence would name a gold once more.
-    if kind == "template" or names_gold or (kind == "mixed" and rng.random() < 0.5):
+    if kind == "distractor":
+        denied = re.sub(AUXILIARY, r"\g<0> not", before, count=1)
+        changed = [denied, exchange_names(before, context, pool, rng)]
+        changed = [text for text in changed if text != before and not names_gold]
+        if not changed:
+            return None
+        before = rng.choice(changed)
+    elif kind == "template" or names_gold or (kind == "mixed" and rng.random() < 0.5):
         before, after = question.question.rstrip("? ") + " is ", "."
     other = fitted(other, before)
     if not re.search(r"[.!?][\"'”’)\]]*$", other + after):
@@ -392,7 +402,8 @@ def synthetic_answer(question, pool, rng, kind="mixed"):
     for gold in golds:
         shift = len(sentence) if gold.start >= slot else 0
         moved.append(Answer(gold.text, gold.start + shift))
-    moved.append(Answer(other, slot + len(left + before)))
+    if kind != "distractor":
+        moved.append(Answer(other, slot + len(left + before)))
     return replace(question, context=context[:slot] + sentence + context[slot:], answers=moved)
 
 
@@ -436,16 +447,18 @@ def negate(question, pool, rng):
 
 def add_one_sentence(question, pool, rng):
     """AddOneSent-like attack: a statement about other names and numbers, appended (6)."""
-    asked = question.question
+    changed = exchange_names(question.question, question.context, pool, rng)
+    return mislead(question, changed, pool, rng) if changed != question.question else None
+
+
+def exchange_names(text, context, pool, rng):
+    """A text about other names and numbers, which the context does not hold."""
 
     def exchanged(match):
-        other = another_answer(match[0], question.context, pool, rng)
-        return match[0] if other is None else fitted(other, asked[: match.start()])
+        other = another_answer(match[0], context, pool, rng)
+        return match[0] if other is None else fitted(other, text[: match.start()])
 
-    changed = ENTITY.sub(exchanged, asked)
-    if changed == asked:
-        return None
-    return mislead(question, changed, pool, rng)
+    return ENTITY.sub(exchanged, text)
 
 
 def rematch(questions):

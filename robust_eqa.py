@@ -211,6 +211,7 @@ class Settings:
     out: str = setting("runs/toy", "directory of the run")
     loss: str = setting("robust", "the paper's or the usual", choices=("robust", "default"))
     synthetic: float = setting(None, "share of questions with a synthetic answer", 0)
+    distractors: float = setting(0.0, "share with a sentence that answers nothing [ours]", 0)
     qa_weight: float = setting(2.0, "weight of the QA loss [C]", 0)
     tagging_weight: float = setting(1.0, "weight of the tagging loss [C]", 0)
     positive_weight: float = setting(2.0, "weight of labels 1 in tagging [C]", 0)
@@ -277,6 +278,9 @@ def train(settings, resume=False, overwrite=False):
     questions = questions[: settings.limit or None]
     if settings.synthetic > 0:
         questions = data.add_synthetic_answers(questions, settings.synthetic, settings.seed)
+    if settings.distractors > 0:
+        share, seed = settings.distractors, settings.seed + 1
+        questions = data.add_synthetic_answers(questions, share, seed, "distractor")
     torch.manual_seed(settings.seed)
     if settings.init:
         model, tokenizer = load_model(settings.init, head_bias=settings.head_bias)

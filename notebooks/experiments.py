@@ -1,11 +1,12 @@
 """Train and score arms on real text: a line of scores a run, and a report made of those lines.
 
-    python notebooks/experiments.py --init MINILM --arm default robust+synthetic --seed 0 1 2
+    python notebooks/experiments.py --init ENCODER --arm default robust+synthetic --seed 0 1 2
     python notebooks/experiments.py report
 
 A run is an arm and a seed. It ends as one line of results/summary.jsonl, which says how to repeat
 it: check out its "commit" and give its "command", with --init for the folder of your encoder. A
 run that was stopped goes on where it was; one that has its line at this commit is left out.
+Choices are made with --choose: those runs see questions held out of training, and no test.
 
 The data files are looked for in the folder EQA_DATA; a test whose file is absent is left out. The
 encoder is a BERT or RoBERTa checkpoint, or MPNet, which model.py does not hold.
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import time
 import zlib
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from itertools import product
 from pathlib import Path
 
@@ -38,13 +39,15 @@ from model import QAModel, load_model, save_model
 from robust_eqa import Settings, fit, predict, squad_scores
 
 ARMS = {
-    "default": {"loss": "default", "synthetic": 0.0},
-    "robust": {"loss": "robust", "synthetic": 0.0},
+    "default": {"loss": "default"},
+    "robust": {"synthetic": 0.0},
     "default+synthetic": {"loss": "default", "synthetic": 0.3},
-    "robust+synthetic": {"loss": "robust", "synthetic": 0.3},  # the paper's
+    "robust+synthetic": {},  # the paper's
+    "default+distractors": {"loss": "default", "distractors": 0.5},  # ours, as is the next
+    "robust+both": {"distractors": 0.5},
 }
-OWN = "loss", "synthetic", "head_bias"  # what an arm may have of its own
-HELD_OUT = "held-out"  # training paragraphs, for the calibrated threshold
+COMMON = "train", "init", "limit", "epochs", "batch_size"  # what arms in one table share
+HELD_OUT = "held-out"  # training paragraphs, for the calibrated threshold and all choices
 
 # --- Another encoder in the same loop ---------------------------------------------------------
 
@@ -75,8 +78,7 @@ class MPNet(nn.Module):
 
 def load_encoder(directory, head_bias):
     """A checkpoint of any of the three kinds -> model, tokenizer."""
-    file = Path(directory, "config.json")
-    if not file.exists() or json.loads(file.read_text("utf-8")).get("model_type") != "mpnet":
+    if '"mpnet"' not in Path(directory, "config.json").read_text("utf-8"):
         return load_model(directory, head_bias=head_bias)
     tokenizer = Tokenizer.from_file(str(Path(directory, "tokenizer.json")))
     return MPNet(directory, head_bias), tokenizer
@@ -95,26 +97,22 @@ WHOLE = {
     "ace-non-competitive": "ace-whqa-non-competitive.json",
 }
 SOURCES = {"addonesent": "addonesent-originals", "negation": "squad2-dev"}  # before the attack
+SOURCES |= {f"{HELD_OUT}-addonesent": HELD_OUT, f"{HELD_OUT}-negation": HELD_OUT}
 ADVERSARIAL = "-high-conf"  # what follows an original's id in AddOneSent
 
 
 def sample(questions, size):
-    """The same questions each time."""
     return random.Random(0).sample(questions, min(size, len(questions)))
 
 
-def training_questions(folder, limit):
-    """The balanced core, paragraphs with an unanswerable question -> training, held-out questions.
-
-    A fixed tenth of them is held out. A limit takes a sample, the same for every seed.
-    """
+def training_questions(folder):
+    """Of paragraphs with an unanswerable question, nine tenths to train on; a tenth held out."""
     questions = read_questions(Path(folder, TRAIN))
     core = sorted({q.context for q in questions if not q.answers})
     held = set(sample(core, math.ceil(len(core) / 10)))
     kept = set(core) - held
     training = [q for q in questions if q.context in kept]
-    held_out = [q for q in questions if q.context in held]
-    return sample(training, limit or len(training)), held_out
+    return training, [q for q in questions if q.context in held]
 
 
 def read_tests(folder):
@@ -142,7 +140,6 @@ def read_tests(folder):
 
 
 def original_id(question):
-    """The id of the question that an attacked one was made of."""
     return question.id.split(ADVERSARIAL)[0].removesuffix("-rematched")
 
 
@@ -152,7 +149,6 @@ KEPT = "total", "exact", "f1", "HasAns_f1", "NoAns_f1", "best_f1"
 
 
 def score(questions, predicted, threshold):
-    """Official scores of some of the questions that were predicted."""
     spans, no_answer = ({q.id: found[q.id] for q in questions} for found in predicted)
     scores = squad_scores(questions, spans, no_answer, threshold)
     return {name: round(scores[name], 2) for name in KEPT if name in scores}
@@ -196,9 +192,11 @@ def processor():
 
 def settings_of(own, arm, seed):
     """The Settings of a run, in a directory whose name tells them apart."""
-    given = {name: getattr(own, name) for name in ("init", "epochs", "lr", "warmup", "limit")}
-    bias = own.head_bias if "robust" in arm else 0.0
-    settings = Settings(train=TRAIN, seed=seed, head_bias=bias, **ARMS[arm], **given)
+    kinds = {f.name: f.type for f in fields(Settings)}
+    given = {"train": TRAIN, "init": own.init, "seed": seed, **ARMS[arm]}
+    for name, _, value in (text.partition("=") for text in own.set):
+        given[name] = kinds[name](value)
+    settings = Settings(**given)
     digest = zlib.crc32(repr(settings).encode())
     settings.out = str(Path(own.runs, f"{Path(own.init).name}-{arm}-{seed}-{digest:08x}"))
     return settings
@@ -208,8 +206,8 @@ def described(own, arm, settings):
     """What a line of the summary says of its run before there are scores."""
     init, seed = Path(settings.init).name, settings.seed
     command = f"python notebooks/experiments.py --init {init} --arm {arm} --seed {seed}"
-    for name in ("epochs", "lr", "warmup", "limit", "head_bias"):
-        command += f" --{name.replace('_', '-')} {getattr(own, name):g}"
+    command += " --set " + " ".join(own.set) if own.set else ""
+    command += " --choose" if own.choose else ""
     line = {"commit": own.commit or commit(), "command": command, "arm": arm, "seed": seed}
     line["settings"] = asdict(settings) | {"init": init}
     for name in ("out", "eval", "seed"):
@@ -220,10 +218,12 @@ def described(own, arm, settings):
 def run(line, settings, questions, tests):
     """Train, or go on training; predict each test once -> the line of the summary."""
     began, out = time.monotonic(), Path(settings.out)
-    resumed = (out / "state.pt").exists()
     torch.manual_seed(settings.seed)
     model, tokenizer = load_encoder(settings.init, settings.head_bias)
+    questions = sample(questions, settings.limit or len(questions))
     questions = add_synthetic_answers(questions, settings.synthetic, settings.seed)
+    share, kind = settings.distractors, "distractor"
+    questions = add_synthetic_answers(questions, share, settings.seed + 1, kind)
     log = fit(model, tokenizer, questions, settings, resume=True)
     metrics = "".join(json.dumps(logged) + "\n" for logged in log)
     write_file(out / "metrics.jsonl", metrics.encode())
@@ -239,7 +239,6 @@ def run(line, settings, questions, tests):
     return line | {
         "processor": processor(),
         "minutes": {part: round(seconds / 60, 2) for part, seconds in minutes.items()},
-        "resumed": resumed,  # if so, minutes are those since
         "steps": log[-1]["step"],
         "calibrated threshold": round(calibrated, 3),
         "scores": scores,
@@ -248,8 +247,7 @@ def run(line, settings, questions, tests):
 
 
 def read_lines(file):
-    text = file.read_text("utf-8") if file.exists() else ""
-    return [json.loads(line) for line in text.splitlines()]
+    return [json.loads(line) for line in file.open(encoding="utf-8")] if file.exists() else []
 
 
 def run_all(own):
@@ -257,8 +255,11 @@ def run_all(own):
     if not own.init:
         raise InputError("--init is missing; give the folder of an encoder")
     done = [(line["commit"], line["command"]) for line in read_lines(own.summary)]
-    questions, held_out = training_questions(own.data, own.limit)
-    tests = {HELD_OUT: held_out} | read_tests(own.data)
+    questions, held_out = training_questions(own.data)
+    tests = {HELD_OUT: held_out}
+    for kind in ("addonesent", "negation"):
+        tests[f"{HELD_OUT}-{kind}"] = attack(held_out, kind)
+    tests |= {} if own.choose else read_tests(own.data)
     for seed, arm in product(own.seed, own.arm):
         settings = settings_of(own, arm, seed)
         line = described(own, arm, settings)
@@ -285,18 +286,21 @@ def spread(values):
 
 
 def by_arm(lines):
-    """{arm: its lines}, of two of one seed the later; a head's bias makes it another arm."""
+    """{arm, with settings in which its lines differ: lines}, of two of one seed the later."""
     arms = {}
     for line in lines:
-        bias = line["settings"].get("head_bias")
-        name = line["arm"] + (f", head bias {bias:g}" if bias else "")
+        name = line["arm"]
+        for key, value in line["settings"].items():
+            if len({one["settings"][key] for one in lines if one["arm"] == line["arm"]}) > 1:
+                name += f", {key} {value:g}"
         arms.setdefault(name, {})[line["seed"]] = line
     return {name: list(seeds.values()) for name, seeds in arms.items()}
 
 
 def measures(line, way):
     """{name: F1} of a run: each test, and means of those with and without answers."""
-    scores = {k: v for k, v in line["scores"][way].items() if k != HELD_OUT}
+    choosing, scores = "--choose" in line["command"], line["scores"][way]
+    scores = {k: v for k, v in scores.items() if k.startswith(HELD_OUT) == choosing}
     found, means = {}, []
     for name, own in scores.items():
         found[f"{name} F1"] = own["f1"]
@@ -304,10 +308,9 @@ def measures(line, way):
             found[f"{name} best F1, in hindsight"] = own["best_f1"]
             found[f"{name} HasAns"] = own["HasAns_f1"]
             found[f"{name} NoAns"] = own["NoAns_f1"]
-    for group in ("HasAns", "NoAns"):
-        key = f"{group}_f1"
+    for key in ("HasAns_f1", "NoAns_f1"):
         means.append(np.mean([own[key] for own in scores.values() if key in own]))
-        found[f"mean of {group} sets"] = means[-1]
+    found["mean over HasAns sets"], found["mean over NoAns sets"] = means
     found["mean of both means"] = np.mean(means)
     found["mean of all sets"] = np.mean([own["f1"] for own in scores.values()])
     return found
@@ -356,7 +359,8 @@ def report(lines):
     """Print every table; arms stand side by side where all else is equal."""
     groups = {}
     for line in sorted(lines, key=lambda line: [*ARMS].index(line["arm"])):
-        common = {k: v for k, v in line["settings"].items() if k not in OWN}
+        common = {name: line["settings"][name] for name in COMMON}
+        common["choose"] = "--choose" in line["command"]
         groups.setdefault(json.dumps(common), []).append(line)
     for common, lines in groups.items():
         print(common)
@@ -377,11 +381,8 @@ def main(arguments=None):
     add("--init", default="", help="folder of the encoder")
     add("--arm", nargs="+", default=[*ARMS], choices=ARMS, metavar="ARM", help=", ".join(ARMS))
     add("--seed", nargs="+", type=int, default=[0], help="one run of each arm for each (0)")
-    add("--limit", type=int, default=0, help="train on a fixed sample of so many; 0: all")
-    add("--epochs", type=float, default=2.0, help="passes over the training windows (2)")
-    add("--lr", type=float, default=5e-5, help="peak learning rate (5e-5; MiniLM 3e-4)")
-    add("--warmup", type=int, default=100, help="steps of warm-up (100)")
-    add("--head-bias", type=float, default=-5.0, help="of robust arms' new heads (-5)")
+    add("--set", nargs="+", default=[], metavar="NAME=VALUE", help="other settings of train")
+    add("--choose", action="store_true", help="score held-out questions only")
     add("--data", default=os.environ.get("EQA_DATA", root.parent / "shared/data"), help="EQA_DATA")
     add("--runs", default=root / "runs/experiments", help="folder of the runs")
     add("--summary", type=Path, default=HERE / "results/summary.jsonl", help="file of the lines")

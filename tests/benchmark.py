@@ -1,7 +1,7 @@
 """This implementation and the usual transformers recipe, side by side, in one table.
 
     python tests/benchmark.py                  # needs transformers and datasets
-    python tests/benchmark.py --device cuda    # needs neither: BERT-base shape, bfloat16
+    python tests/benchmark.py --device cuda    # BERT-base shape, bfloat16
 
 The recipe is question answering as transformers' run_qa documents it: features by datasets.map and
 a fast tokenizer, padded to 384; answers from the 20 best starts and ends, in Python loops; fused
@@ -449,6 +449,53 @@ def scale(quick):
             print(f"{name:10}{size:12}{seconds:10.1f}{ms:16.3f}{peak:10.0f}  {judged}", flush=True)
 
 
+def recipe_gpu_step(windows, padded):
+    """-> a training step of transformers' BERT, bfloat16, on our windows, perhaps padded to 384."""
+    import transformers
+
+    model = transformers.BertForQuestionAnswering(transformers.BertConfig()).to("cuda").train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=0.0, fused=True)
+
+    def train(indices):
+        batch = collated(windows, indices)
+        inputs = torch.stack([batch.input_ids, batch.segment_ids, batch.mask])
+        if padded:
+            inputs = torch.nn.functional.pad(inputs, (0, LENGTH - inputs.shape[-1]))
+        ids, segments, mask = inputs
+        start, end = batch.positions
+        with torch.autocast("cuda", torch.bfloat16):
+            labels = {"start_positions": start, "end_positions": end}
+            loss = model(ids, mask, segments, **labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return train
+
+
+def compare_gpu(windows, lengths, train, repeats, n):
+    """Our training step and the recipe's, batch 16, in turns."""
+    picked = [pick_batches(lengths, 16, n, seed=k) for k in range(repeats)]
+    rng = np.random.default_rng(0)
+    mixed = [rng.permutation(np.concatenate(batches)).reshape(-1, 16) for batches in picked]
+
+    def steps(train, batches):
+        for batch in batches:
+            train(batch)
+        torch.cuda.synchronize()
+
+    theirs = [recipe_gpu_step(windows, padded) for padded in (True, False)]
+    seconds, _ = race(
+        repeats,
+        lambda k: [partial(steps, train, picked[k])],
+        *(lambda k, side=side: [partial(steps, side, mixed[k])] for side in theirs),
+    )
+    tokens = np.array([lengths[batches].sum() for batches in mixed])
+    stages = ("training, padded to 384", None), ("training, dynamic padding", None)
+    report(seconds, stages, windows=16 * n, tokens=tokens)
+
+
 def measure_gpu(quick):
     """BERT-base shape, random weights, bfloat16: windows of 384 tokens, and of SQuAD's lengths."""
     model, tokenizer = QAModel(Config()).to("cuda"), generated_tokenizer()
@@ -460,6 +507,7 @@ def measure_gpu(quick):
         how = (5, 2, 8192) if quick else (30, 5, 8192)
         tokens, share, rates = measure_share(train, model, lengths, *how)
         print(f"{name}: {spread(share)}% of the matmul peak; {rates}")
+    compare_gpu(windows, lengths, train, *((2, 5) if quick else (5, 30)))
     minutes = 3 * 132_000 * 186 / tokens / 60
     print(f"three epochs of SQuAD 2.0, 132,000 windows of mean length 186: {minutes:.0f} minutes")
     print(f"peak memory {torch.cuda.max_memory_allocated() / 2**20:.0f} MB")

@@ -96,7 +96,7 @@ def test_experiments_end_to_end(tmp_path, monkeypatch, capsys):
         (tmp_path / f"{name}.json.gz").write_bytes(gzip.compress(rows.encode()))
     save_model(*new_model([q.context for q in toy_corpus(200, 0)], 128), tmp_path / "small")
     summary, dev = tmp_path / "summary.jsonl", toy_corpus(80, 1)
-    command = "--arm default robust+synthetic --epochs 1 --head-bias 0 --lr 1e-3".split()
+    command = "--arm default robust+synthetic --set epochs=1 lr=1e-3".split()
     command += ["--init", str(tmp_path / "small"), "--data", str(tmp_path)]
     command += ["--runs", str(tmp_path / "runs"), "--summary", str(summary)]
     for _ in range(2):  # a run that has its line is not repeated
