@@ -310,13 +310,12 @@ WH_PHRASE = re.compile(  # "what kind of day" before an auxiliary, "how many", o
     rf"(?i)\b(?:(?:what|which|whose|how)(?: [^\s?]+){{0,5}}?(?= {AUXILIARY}| ?\?*$)|how \S+"
     r"|who|whom|when|where|why|what|which|whose|how)\b"
 )
-MONTH = r"(?:\w+uary|March|April|May|June|July|August|\w+ember|October)"
-DATE = rf"(?:{MONTH}|1\d{{3}}s?|20\d\ds?|\d+(?:th|st|nd|rd) century|\d+ (?:BC|AD))\b"
+DATE = r"(?:[A-Z]\w+(?:uary|ber)|March|April|May|June|July|August|[12]\d{3}s?|\d+\w\w century)\b"
 DIGIT = r"(?:\d|(?:one|two|three|four|five|six|seven|eight|nine|ten|\w+teen|twenty|fifty|half)\b)"
 KINDS = {  # of answers; the first that fits
     "year": r"1\d{3}|20\d\d",
     "date": rf"(?:(?:[a-z-]+|In|The|\d\d?) ){{,4}}{DATE}.{{,15}}",
-    "number": rf"(?i)(?:about |over |nearly |more than |up to )?[$£€]?{DIGIT}.*",
+    "number": rf"(?i)(?:about |over |more than |up to )?[$£€]?{DIGIT}.*",
     "name": r"(?:[Tt]he )?[A-ZÀ-Þ]\S*(?: [A-ZÀ-Þ]\S*| of| the| and| in| de| von| \d+)*",
     "words": ".*",
 }
@@ -330,7 +329,7 @@ ATTACKS = "addonesent", "negation", "information-seeking"
 
 @cache
 def answer_type(text):
-    """What answers should share to be exchanged: their kind, number of words, and SHAPES."""
+    """What answers share to be exchanged: kind, number of words, SHAPES; or else the first four."""
     kind = next(kind for kind in KINDS if re.fullmatch(KINDS[kind], text, re.DOTALL))
     return kind, min(len(text.split()), 3), *(bool(re.search(shape, text)) for shape in SHAPES)
 
@@ -338,8 +337,7 @@ def answer_type(text):
 def answer_pool(questions):
     """Texts of first golds to draw from; none that opens or ends a sentence, or ends in "'s"."""
     asked = "".join(q.question for q in questions)
-    foreign = re.findall(r"[^\W\d_A-Za-zÀ-ɏ]", asked)
-    if len(foreign) > len(re.findall("[A-Za-zÀ-ɏ]", asked)):
+    if len(re.findall("[A-Za-zÀ-ɏ]", asked)) < len(re.findall(r"\w", asked)) / 2:
         print("Sentences are made by rules for English", file=sys.stderr)
     pool = []
     for q in questions:
@@ -352,11 +350,11 @@ def answer_pool(questions):
 
 
 def another_answer(text, context, pool, rng):
-    """An answer of the pool, not in the context, with the type or else kind of `text`; or None."""
+    """An answer of the pool, not in the context, of the type of `text` or nearly so; or None."""
     wanted, lowered = answer_type(text), context.lower()
     drawn = rng.choices(pool, k=500) if pool else []
     alike = [other for other in drawn if answer_type(other) == wanted]
-    alike += [other for other in drawn if answer_type(other)[:2] == wanted[:2]]
+    alike += [other for other in drawn if answer_type(other)[:4] == wanted[:4]]
     return next((other for other in alike if other.lower() not in lowered), None)
 
 
@@ -384,9 +382,8 @@ def synthetic_answer(question, pool, rng, kind="mixed"):
     # "template": "<question> is <answer>.", also where evidence would name a gold once more.
     if kind == "distractor":
         denied = re.sub(AUXILIARY, r"\g<0> not", before, count=1)
-        changed = [denied, exchange_names(before, context, pool, rng)]
-        changed = [text for text in changed if text != before and not names_gold]
-        if not changed:
+        changed = sorted({denied, exchange_names(before, context, pool, rng)} - {before})
+        if names_gold or not changed:
             return None
         before = rng.choice(changed)
     elif kind == "template" or names_gold or (kind == "mixed" and rng.random() < 0.5):
@@ -398,10 +395,7 @@ def synthetic_answer(question, pool, rng, kind="mixed"):
     slot = rng.choice([b for b in bounds if b not in inside_gold])
     left = " " if slot == len(context) else ""
     sentence = left + before + other + after + ("" if left else " ")
-    moved = []
-    for gold in golds:
-        shift = len(sentence) if gold.start >= slot else 0
-        moved.append(Answer(gold.text, gold.start + shift))
+    moved = [Answer(a.text, a.start + len(sentence) * (a.start >= slot)) for a in golds]
     if kind != "distractor":
         moved.append(Answer(other, slot + len(left + before)))
     return replace(question, context=context[:slot] + sentence + context[slot:], answers=moved)
@@ -498,12 +492,10 @@ TOY |= {f"toy-{kind}": (1000, 1, kind) for kind in ATTACKS}
 FIRST_NAMES = "Ada Ben Cora Dan Elsa Finn Gina Hugo Ines Jack Kira Liam Mona Nils Olga Paul".split()
 LAST_NAMES = "Abel Berg Cole Dunn Eads Ford Gray Hale Ivers Jung Kerr Lowe Moss Nash Orr".split()
 CITIES = "Arlon Brast Celle Dorin Ettal Fargo Ghent Horst Imola Jena Kolm Lodi Mesa Narva".split()
-FIRMS = "Acton Bolt Crest Delta Ember Flux Gamma Helix Icon Jolt Krona Lumen Mango Nova".split()
 JOBS = "baker pilot nurse judge miner poet farmer tailor singer clerk mason weaver".split()
 RELATIONS = {  # question: (answers, statements); {p}: a person, {a}: the answer
     "Where was {p} born?": (CITIES, ["{p} was born in {a}", "{a} was the home town of {p}"]),
     "In which city did {p} study?": (CITIES, ["{p} studied in {a}", "{p} went to school in {a}"]),
-    "Which company was founded by {p}?": (FIRMS, ["{p} founded {a}", "{a} was set up by {p}"]),
     "What was the job of {p}?": (JOBS, ["{p} worked as a {a}", "the job of {p} was {a}"]),
     "Who was the teacher of {p}?": ([], ["{p} was taught by {a}", "{a} was the teacher of {p}"]),
     "When did {p} die?": (range(1700, 1999), ["{p} died in {a}", "in {a} death came to {p}"]),

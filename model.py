@@ -25,7 +25,6 @@ class Config:
 
     model_type: str = "bert"  # or "roberta"
     hidden_act: str = "gelu"
-    position_embedding_type: str = "absolute"
     vocab_size: int = 30522
     hidden_size: int = 768
     num_hidden_layers: int = 12
@@ -186,8 +185,8 @@ def load_model(path_or_id, head_required=False, head_bias=0.0):
             raise ValueError(f"model_type is {kind}, not one of {', '.join(DEFAULTS)}")
         known = {f.name: found[f.name] for f in fields(Config) if found.get(f.name) is not None}
         config = Config(**DEFAULTS[kind] | known)
-        if (config.hidden_act, config.position_embedding_type) != ("gelu", "absolute"):
-            raise ValueError("hidden_act must be gelu, positions absolute")
+        if config.hidden_act != "gelu":
+            raise ValueError("hidden_act must be gelu")
         model = QAModel(config)
         tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
         if tokenizer.get_vocab_size() > config.vocab_size:
@@ -201,8 +200,6 @@ def load_model(path_or_id, head_required=False, head_bias=0.0):
         if "qa_outputs.weight" not in weights and not head_required:
             weights["qa_outputs.weight"] = model.head.weight
             weights["qa_outputs.bias"] = torch.full([2], head_bias)
-        elif head_bias != 0:
-            raise ValueError("it brings a head; --head-bias is for a new one")
         our_names = {checkpoint_name(name): name for name in model.state_dict()}
         odd = sorted(our_names.keys() ^ weights.keys())
         if odd:

@@ -83,19 +83,17 @@ def best_spans(logits, context_mask, max_answer_length):
     # reach of a start is a sliding maximum. Ties go to the earliest start, then the earliest end.
     start, end = logits.double().masked_fill(~context_mask, NO_SPAN)
     width = min(max_answer_length, logits.shape[-1])
-    padded = F.pad(end, (0, width - 1), value=2 * NO_SPAN)  # below all
-    # For each start i, the best end of those in reach, i .. i + width - 1; then the best start.
+    padded = F.pad(end, (0, width - 1), value=2 * NO_SPAN)
     best_end = F.max_pool1d(padded[:, None], width, stride=1)[:, 0]  # (B, T)
     scores, starts = (start + best_end).max(-1)
-    in_reach = starts[:, None] + torch.arange(width, device=starts.device)  # (B, width)
+    in_reach = starts[:, None] + torch.arange(width, device=starts.device)
     ends = starts + padded.gather(-1, in_reach).argmax(-1)
     return scores.clamp(min=NO_SPAN), starts, ends
 
 
 def decide(scores, nulls=None):
-    """Best scores (n,) of a question's windows, and null scores -> index, no-answer score.
-    The window with the best span answers. Against it speaks minus its score (5.2), or in default
-    training the least null score, start[0] + end[0], minus its score (2).
+    """Best scores (n,) of a question's windows, and null scores -> best window, no-answer score.
+    That is minus its score (5.2), or in default training the least start[0] + end[0] minus it (2).
     >>> decide([1.5, 4.0]), decide([1.5, 4.0], [9.0, 6.0])
     ((1, -4.0), (1, 2.0))
     """
@@ -276,11 +274,9 @@ def train(settings, resume=False, overwrite=False):
     tests, questions = read_tests(settings.eval), read_questions(settings.train)
     random.Random(settings.seed).shuffle(questions)
     questions = questions[: settings.limit or None]
-    if settings.synthetic > 0:
-        questions = data.add_synthetic_answers(questions, settings.synthetic, settings.seed)
-    if settings.distractors > 0:
-        share, seed = settings.distractors, settings.seed + 1
-        questions = data.add_synthetic_answers(questions, share, seed, "distractor")
+    for kind, share in {"mixed": settings.synthetic, "distractor": settings.distractors}.items():
+        if share > 0:
+            questions = data.add_synthetic_answers(questions, share, settings.seed, kind)
     torch.manual_seed(settings.seed)
     if settings.init:
         model, tokenizer = load_model(settings.init, head_bias=settings.head_bias)
@@ -293,12 +289,11 @@ def train(settings, resume=False, overwrite=False):
             windows_of(test, model, tokenizer, settings)
     if RANK == 0 and not (resume and stored):
         with refusing(f"{out} cannot be used; give another --out"):
-            content = json.dumps(now, indent=2, allow_nan=False)
             out.mkdir(parents=True, exist_ok=True)
             for name in RUN_FILES if overwrite else ():
                 (out / name).unlink(missing_ok=True)
             with open(out / "settings.json", "x", encoding="utf-8") as file:  # of two runs, one
-                file.write(content)
+                json.dump(now, file, indent=2)
     log = fit(model, tokenizer, questions, settings, resume)
     if RANK == 0:
         save_model(model, tokenizer, out)
@@ -330,8 +325,7 @@ def training_windows(questions, model, tokenizer, settings):
 
 def fit(model, tokenizer, questions, settings, resume=False):
     """Train a model in place -> logged lines; the state to resume from is kept in settings.out."""
-    # Of the model it asks model(input_ids, segment_ids, mask) -> (2, B, T), max_length, and a
-    # config with hidden_size and question_overlap. One CPU process resumes bit for bit.
+    # It uses model(...), max_length, config.hidden_size and config.question_overlap alone.
     if WORLD > 1:
         if DEVICE == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

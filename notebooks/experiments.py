@@ -221,9 +221,8 @@ def run(line, settings, questions, tests):
     torch.manual_seed(settings.seed)
     model, tokenizer = load_encoder(settings.init, settings.head_bias)
     questions = sample(questions, settings.limit or len(questions))
-    questions = add_synthetic_answers(questions, settings.synthetic, settings.seed)
-    share, kind = settings.distractors, "distractor"
-    questions = add_synthetic_answers(questions, share, settings.seed + 1, kind)
+    for kind, share in {"mixed": settings.synthetic, "distractor": settings.distractors}.items():
+        questions = add_synthetic_answers(questions, share, settings.seed, kind)
     log = fit(model, tokenizer, questions, settings, resume=True)
     metrics = "".join(json.dumps(logged) + "\n" for logged in log)
     write_file(out / "metrics.jsonl", metrics.encode())

@@ -517,8 +517,6 @@ train --train squad.json --eval long.json --stride 4 --max-length 64 --out new  
 train --train squad.json --max-length 24 --out new                                 | --stride
 train --train squad.json --out new --init nobody/no-such-model                     | no-such-model
 train --train squad.json --out new --init torn                                     | torn
-train --train squad.json --out new --init bert --stride 4 --head-bias -4           | --head-bias
-train --limit 64 --threshold inf --out new                                         | inf
 evaluate run squad.json bert/squad.json                                           | squad.json
 evaluate nobody/no-such-model squad.json                                           | no-such-model
 evaluate headless squad.json --stride 4                                            | qa_outputs

@@ -347,7 +347,7 @@ def test_a_question_that_leaves_no_room_for_its_context_is_refused_by_name(famil
     room = make_windows(questions[1:2], tokenizer, 500, stride)[0].context.start + 1
     check_windows(questions, family, room + stride + 1, stride)
     for max_length in (room + stride, room - 9):
-        with pytest.raises(InputError, match="question id-1: .* no room"):
+        with pytest.raises(InputError, match="question id-1: no room"):
             make_windows(questions, tokenizer, max_length, stride)
 
 
