@@ -64,8 +64,7 @@ def read_questions(path_or_name, labelled=True):
         for article in read_json(path):
             for paragraph in article.get("paragraphs", [article]):  # a flat row is its own
                 for row in paragraph.get("qas", [paragraph]):
-                    title, context = article.get("title", ""), paragraph.get("context")
-                    record = {"title": title, "context": context, **row}
+                    record = article | paragraph | row
                     with refusing(f"question {record.get('id', len(questions) + 1)}"):
                         question = read_question(record, labelled)
                         if question.id in questions:
@@ -126,7 +125,7 @@ def read_question(record, labelled):
     if labelled and impossible is not None and impossible == bool(answers):
         raise ValueError(f"is_impossible is {impossible}, but it has {len(answers)} answers")
     asked = record["question"].strip()  # one of SQuAD's begins with 25,000 blanks
-    return Question(str(record["id"]), asked, context, answers, str(record["title"] or ""))
+    return Question(str(record["id"]), asked, context, answers, str(record.get("title") or ""))
 
 
 def write_file(path, content):
@@ -301,7 +300,7 @@ def length_bucketed(lengths, batch_size, rng):
 
 # --- Synthetic answers (5.3) and attacks (6) --------------------------------------------------
 SENTENCE_END = re.compile(  # but not after an initial or an abbreviation
-    r"(?<!\b[A-Z])(?<!\b(?:Mr|Dr|St|Jr|vs))[.!?][\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9])"
+    r"(?<!\b[A-Za-z])(?<!\b(?:Mr|Dr|St|Jr|vs|fl))[.!?][\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9])"
 )
 NAME = r"(?:(?:[A-Z]\.)+|[A-Z][\w-]*)"
 ENTITY = re.compile(rf"(?<=\s){NAME}(?: {NAME})*|\b\d[\d,.]*\b")
@@ -310,18 +309,23 @@ WH_PHRASE = re.compile(  # "what kind of day" before an auxiliary, "how many", o
     rf"(?i)\b(?:(?:what|which|whose|how)(?: [^\s?]+){{0,5}}?(?= {AUXILIARY}| ?\?*$)|how \S+"
     r"|who|whom|when|where|why|what|which|whose|how)\b"
 )
-DATE = r"(?:[A-Z]\w+(?:uary|ber)|March|April|May|June|July|August|[12]\d{3}s?|\d+\w\w century)\b"
+MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
+DATE = rf"(?:{MONTH}|[12]\d{{3}}s?|\d+\w\w century|\d+ (?:BC|AD))\b"
 DIGIT = r"(?:\d|(?:one|two|three|four|five|six|seven|eight|nine|ten|\w+teen|twenty|fifty|half)\b)"
 KINDS = {  # of answers; the first that fits
     "year": r"1\d{3}|20\d\d",
     "date": rf"(?:(?:[a-z-]+|In|The|\d\d?) ){{,4}}{DATE}.{{,15}}",
-    "number": rf"(?i)(?:about |over |more than |up to )?[$£€]?{DIGIT}.*",
-    "name": r"(?:[Tt]he )?[A-ZÀ-Þ]\S*(?: [A-ZÀ-Þ]\S*| of| the| and| in| de| von| \d+)*",
+    "number": rf"(?i)(?:about |over |nearly |more than |up to )?[$£€]?{DIGIT}.*",
+    "name": r"\W?(?:[Tt]he )?[A-ZÀ-Þ]\S*(?:(?: [a-z]{1,4}| \W)* [A-ZÀ-Þ\d]\S*)*",
     "words": ".*",
 }
-PREPOSITION = "to|in|by|as|at|for|from|with|on|because|when|after"
-SHAPES = "[$£€]", "%|percent", "(?i)^(?:the|an?) ", rf"(?i)^(?:{PREPOSITION}) ", ", | and | or "
-SHAPES += AUXILIARY, " (?:the|its|their) ", "[^s]s$", "(?:al|ic|ive|ous|ed|ly)$", "^[a-z]+ing"
+SHAPES = "[$£€]", "%|percent", "(?i)^(?:the|an?) ", ", | and | or ", " (?:the|its|their) ", "[^s]s$"
+SHAPES += AUXILIARY, r"(?i)^(?:to|in|by|as|at|for|from|with|on|because|when|after) ", "^[a-z]+ing"
+SHAPES += (
+    "(?:al|ic|[^f]ive|ous|ed|ly)$",
+    "(?:st|nd|rd|th)$",
+    r"\b(?:year|month|day|hour|minute)s?\b",
+)
 STOP_WORDS = set("a an the of in on to for is are was were do does did has have had".split())
 STOP_WORDS |= set("be can will what which who whom whose when where why how many much s".split())
 ATTACKS = "addonesent", "negation", "information-seeking"
@@ -329,7 +333,7 @@ ATTACKS = "addonesent", "negation", "information-seeking"
 
 @cache
 def answer_type(text):
-    """What answers share to be exchanged: kind, number of words, SHAPES; or else the first four."""
+    """What answers that are exchanged share: kind, number of words, and as many SHAPES as can be."""
     kind = next(kind for kind in KINDS if re.fullmatch(KINDS[kind], text, re.DOTALL))
     return kind, min(len(text.split()), 3), *(bool(re.search(shape, text)) for shape in SHAPES)
 
@@ -343,7 +347,7 @@ def answer_pool(questions):
     for q in questions:
         for gold in q.answers[:1]:
             before = q.context[: max(0, gold.start)].rstrip(" \"'“‘(")
-            whole = re.search(r"[\w%)\"”](?<!['’]s)$", gold.text)
+            whole = re.search(r"^(?!not ).*[\w%)\"”](?<!['’]s)$", gold.text)
             if before and before[-1] not in ".!?" and whole:
                 pool.append(gold.text)
     return pool
@@ -353,8 +357,8 @@ def another_answer(text, context, pool, rng):
     """An answer of the pool, not in the context, of the type of `text` or nearly so; or None."""
     wanted, lowered = answer_type(text), context.lower()
     drawn = rng.choices(pool, k=500) if pool else []
-    alike = [other for other in drawn if answer_type(other) == wanted]
-    alike += [other for other in drawn if answer_type(other)[:4] == wanted[:4]]
+    alike = [other for other in drawn if answer_type(other)[:4] == wanted[:4]]
+    alike.sort(key=lambda other: sum(a != b for a, b in zip(answer_type(other), wanted)))
     return next((other for other in alike if other.lower() not in lowered), None)
 
 
@@ -434,7 +438,7 @@ def negate(question, pool, rng):
     """Negation-like attack: "Where was Ada born?" appended as "Oslo was not Ada born." (6)."""
     # paper: "not" before the first adjective. here: after the first auxiliary, with no tagger.
     asked, found = re.subn(AUXILIARY, r"\g<0> not", question.question, count=1)
-    if not found or re.search(r"(?i)\bnot\b|n't\b", question.question):
+    if not found or re.search(r"(?i)\bnot?\b|n't\b", question.question):
         return None
     return mislead(question, asked, pool, rng)
 

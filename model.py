@@ -41,8 +41,7 @@ class Config:
 
 
 def attention(query, key, value, mask, p=0.0):
-    """softmax(q k^T / sqrt(D/H)) v over the keys in the mask, with dropout p."""
-    # (B, H, T, D/H) x3, (B, T) -> (B, H, T, D/H)
+    """softmax(q k^T / sqrt(D/H)) v over keys in the mask (B, T), dropout p -> (B, H, T, D/H)."""
     mask = mask[:, None, None]  # (B, 1, 1, T)
     # The same by a fused kernel, without (T, T) tables; on a CPU its gradient would take longer.
     if query.is_cuda or not torch.is_grad_enabled():
@@ -78,8 +77,7 @@ class Layer(nn.Module):
         q, k, v = split(self.query(x)), split(self.key(x)), split(self.value(x))
         attended = attention(q, k, v, mask, p).transpose(1, 2).flatten(2)  # (B, T, D)
         x = self.attention_norm(x + self.dropout(self.mix(attended)))
-        wide = F.gelu(self.widen(x))
-        return self.output_norm(x + self.dropout(self.narrow(wide)))
+        return self.output_norm(x + self.dropout(self.narrow(F.gelu(self.widen(x)))))
 
 
 class QAModel(nn.Module):

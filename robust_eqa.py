@@ -325,7 +325,6 @@ def training_windows(questions, model, tokenizer, settings):
 
 def fit(model, tokenizer, questions, settings, resume=False):
     """Train a model in place -> logged lines; the state to resume from is kept in settings.out."""
-    # It uses model(...), max_length, config.hidden_size and config.question_overlap alone.
     if WORLD > 1:
         if DEVICE == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -434,8 +433,7 @@ def evaluate(model, tokenizer, tests, settings, attacks=()):
             cells = [scores.get(column, "-") for column in columns]
             cells = [f"{cell:.1f}" if isinstance(cell, float) else cell for cell in cells]
             print(f"{title:44}" + "".join(f"{cell:>10}" for cell in cells))
-    for name in list(tests)[:1]:
-        found = answers[name]
+    for name, found in list(answers.items())[:1]:
         wrong = [q for q in tests[name] if squad_scores([q], {q.id: found[q.id]})["exact"] == 0]
         for q in wrong[:: len(wrong) // 5 + 1]:  # at most five
             gold = " / ".join(dict.fromkeys(a.text for a in q.answers)) or NO_ANSWER
