@@ -298,7 +298,7 @@ def by_arm(lines):
 
 def measures(line, way):
     """{name: F1} of a run: each test, and means of those with and without answers."""
-    choosing, scores = "--choose" in line["command"], line["scores"][way]
+    choosing, scores = "--choose" in line.get("command", ""), line["scores"][way]
     scores = {k: v for k, v in scores.items() if k.startswith(HELD_OUT) == choosing}
     found, means = {}, []
     for name, own in scores.items():
