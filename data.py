@@ -496,11 +496,11 @@ TOY |= {f"toy-{kind}": (1000, 1, kind) for kind in ATTACKS}
 FIRST_NAMES = "Ada Ben Cora Dan Elsa Finn Gina Hugo Ines Jack Kira Liam Mona Nils Olga Paul".split()
 LAST_NAMES = "Abel Berg Cole Dunn Eads Ford Gray Hale Ivers Jung Kerr Lowe Moss Nash Orr".split()
 CITIES = "Arlon Brast Celle Dorin Ettal Fargo Ghent Horst Imola Jena Kolm Lodi Mesa Narva".split()
-JOBS = "baker pilot nurse judge miner poet farmer tailor singer clerk mason weaver".split()
+FIRMS = "Acton Bolt Crest Delta Ember Flux Gamma Helix Icon Jolt Krona Lumen Mango Nova".split()
 RELATIONS = {  # question: (answers, statements); {p}: a person, {a}: the answer
     "Where was {p} born?": (CITIES, ["{p} was born in {a}", "{a} was the home town of {p}"]),
     "In which city did {p} study?": (CITIES, ["{p} studied in {a}", "{p} went to school in {a}"]),
-    "What was the job of {p}?": (JOBS, ["{p} worked as a {a}", "the job of {p} was {a}"]),
+    "Which company was founded by {p}?": (FIRMS, ["{p} founded {a}", "{a} was set up by {p}"]),
     "Who was the teacher of {p}?": ([], ["{p} was taught by {a}", "{a} was the teacher of {p}"]),
     "When did {p} die?": (range(1700, 1999), ["{p} died in {a}", "in {a} death came to {p}"]),
 }
