@@ -173,6 +173,13 @@ def test_a_run_directory_holds_exactly_its_files():
     assert line["step"] == 7 and math.isfinite(line["loss"]), f"200 questions by 32: {line}"
 
 
+def test_distractors_are_trained_on(shell):
+    for share in (0, 1):
+        given = f"--limit 64 --epochs 1 --synthetic 0 --distractors {share}"
+        shell(f"train {given} --eval dev.json --out with{share}")
+    assert lines("with0/metrics.jsonl") != lines("with1/metrics.jsonl")
+
+
 def test_scores_are_the_official_ones_of_what_predict_writes(predicted, shell):
     questions, (spans, no_answer) = read_questions("dev.json"), predicted
     assert spans.keys() == no_answer.keys() == {q.id for q in questions}

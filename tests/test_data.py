@@ -402,6 +402,22 @@ def test_the_sentence_goes_to_any_slot_and_both_answers_are_gold():
         assert synthetic(question, pool, kind) == dict.fromkeys(expected[kind], "Ben Cole")
 
 
+def test_a_distractor_is_denied_or_about_others_and_no_gold():
+    context, pool = "There Ada Lee was born in Oslo. It rained.", ["Rome", "Ben Cole"]
+    question, sentences = asked("Where was she born?", context, "Oslo"), set()
+    for seed in range(40):
+        new = data.synthetic_answer(question, pool, random.Random(seed), "distractor")
+        (gold,) = new.answers
+        assert gold.text == "Oslo" and new.context.startswith("Oslo", gold.start)
+        sentences.add(new.context.replace(context[:31], "").replace("It rained.", "").strip())
+    assert sentences == {"There Ada Lee was not born in Rome.", "There Ben Cole was born in Rome."}
+    for context in ("it is Oslo, yes Oslo.", "it rained in Oslo."):  # names the gold; no change
+        question = asked("Where?", context, "Oslo")
+        assert data.synthetic_answer(question, pool, random.Random(0), "distractor") is None
+    questions = [asked(q, "Ada Lee was born in Oslo.", "Oslo") for q in ("Where?", "Who?")]
+    assert data.add_synthetic_answers(questions, 1.0, kind="distractor") == questions, "no pool"
+
+
 SENTENCES = [  # question, context, golds, another answer, the sentence with it
     ("Where?", "He saw the Ad Sea. It rained.", ["Ad Sea"], "the Alps", "He saw the Alps."),
     ("What?", "The mill burnt. It rained.", ["The mill"], "a lake", "A lake burnt."),

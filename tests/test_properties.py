@@ -77,7 +77,7 @@ POOL += ["Zora", "Zora Quux", "Zora Quux Berg", "Zora of the Old Mill", "out of 
 PLAIN = ["Ada Lee opened it. ", "It was in 1912. ", "Dr. Who left! ", '"Why?" she asked. ', "ok"]
 ASKED = ["Who was it of Lake Zug?", "When did Ada Lee of 1912 leave", "in what town is Zug?"]
 CHANGES = {"negation": data.negate, "addonesent": data.add_one_sentence}
-for kind in ("evidence", "template", "mixed"):
+for kind in ("evidence", "template", "mixed", "distractor"):
     CHANGES[kind] = functools.partial(data.synthetic_answer, kind=kind)
 
 
@@ -106,11 +106,13 @@ def test_a_change_inserts_one_piece_and_keeps_all_offsets(name):
         grown = len(new.context) - len(old)
         cuts = [k for k in range(len(old) + 1) if new.context[:k] + new.context[k + grown :] == old]
         assert grown > 0 and cuts, "not one inserted piece"
-        if name in ("evidence", "template", "mixed"):
+        if name == "distractor":
+            assert [answer.text for answer in new.answers] == texts
+        elif name in ("evidence", "template", "mixed"):
             assert [answer.text for answer in new.answers][:-1] == texts
             assert min(cuts) <= new.answers[-1].start < max(cuts) + grown, "not in the new piece"
         else:
             assert new.context.startswith(old) and new.answers == question.answers
 
     tried()
-    assert sum(made) > len(made) / 5, f"only {sum(made)} of {len(made)} were changed"
+    assert sum(made) > len(made) / 10, f"only {sum(made)} of {len(made)} were changed"
