@@ -312,15 +312,15 @@ WH_PHRASE = re.compile(  # "what kind of day" before an auxiliary, "how many", o
 MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
 DATE = rf"(?:{MONTH}|[12]\d{{3}}s?|\d+\w\w century|\d+ (?:BC|AD))\b"
 DIGIT = r"(?:\d|(?:one|two|three|four|five|six|seven|eight|nine|ten|\w+teen|twenty|fifty|half)\b)"
-KINDS = {  # of answers; the first that fits
+KINDS = {  # the first that fits an answer
     "year": r"1\d{3}|20\d\d",
     "date": rf"(?:(?:[a-z-]+|In|The|\d\d?) ){{,4}}{DATE}.{{,15}}",
-    "number": rf"(?i)(?:about |over |nearly |more than |up to )?[$£€]?{DIGIT}.*",
+    "number": rf"(?i)(?:about |over |more than |up to )?[$£€]?{DIGIT}.*",
     "name": r"\W?(?:[Tt]he )?[A-ZÀ-Þ]\S*(?:(?: [a-z]{1,4}| \W)* [A-ZÀ-Þ\d]\S*)*",
     "words": ".*",
 }
 SHAPES = "[$£€]", "%|percent", "(?i)^(?:the|an?) ", ", | and | or ", " (?:the|its|their) ", "[^s]s$"
-SHAPES += AUXILIARY, r"(?i)^(?:to|in|by|as|at|for|from|with|on|because|when|after) ", "^[a-z]+ing"
+SHAPES += AUXILIARY, r"(?i)^(?:to|in|by|as|at|for|from|with|on|when|after) ", "^[a-z]+ing"
 SHAPES += (
     "(?:al|ic|[^f]ive|ous|ed|ly)$",
     "(?:st|nd|rd|th)$",
@@ -371,7 +371,7 @@ def synthetic_answer(question, pool, rng, kind="mixed"):
     """Add a sentence with another answer to the same question; both are gold (5.3). Or None."""
     # paper: a language model wrote it. here: a rule, and it goes to any sentence bound. ours: a
     # "distractor" is the gold's sentence about other names, or denied; what it says is no gold.
-    context, golds = question.context, question.answers
+    asked, context, golds = question.question, question.context, question.answers
     if not golds or any(gold.start == UNLOCATED for gold in golds):
         return None
     other = another_answer(golds[0].text, context, pool, rng)
@@ -385,13 +385,13 @@ def synthetic_answer(question, pool, rng, kind="mixed"):
     names_gold = any(gold.text.lower() in f"{before} {after}".lower() for gold in golds)
     # "template": "<question> is <answer>.", also where evidence would name a gold once more.
     if kind == "distractor":
-        denied = re.sub(AUXILIARY, r"\g<0> not", before, count=1)
-        changed = sorted({denied, exchange_names(before, context, pool, rng)} - {before})
+        denied = re.sub(rf".*{AUXILIARY}(?! no)", r"\g<0> not", before, count=1)
+        changed = sorted({denied, exchange_names(before, asked, context, pool, rng)} - {before})
         if names_gold or not changed:
             return None
         before = rng.choice(changed)
     elif kind == "template" or names_gold or (kind == "mixed" and rng.random() < 0.5):
-        before, after = question.question.rstrip("? ") + " is ", "."
+        before, after = asked.rstrip("? ") + " is ", "."
     other = fitted(other, before)
     if not re.search(r"[.!?][\"'”’)\]]*$", other + after):
         after += "."
@@ -445,15 +445,15 @@ def negate(question, pool, rng):
 
 def add_one_sentence(question, pool, rng):
     """AddOneSent-like attack: a statement about other names and numbers, appended (6)."""
-    changed = exchange_names(question.question, question.context, pool, rng)
+    changed = exchange_names(question.question, question.question, question.context, pool, rng)
     return mislead(question, changed, pool, rng) if changed != question.question else None
 
 
-def exchange_names(text, context, pool, rng):
-    """A text about other names and numbers, which the context does not hold."""
+def exchange_names(text, asked, context, pool, rng):
+    """A text with others, new to the context, for the names and numbers that `asked` holds too."""
 
     def exchanged(match):
-        other = another_answer(match[0], context, pool, rng)
+        other = another_answer(match[0], context, pool, rng) if match[0] in asked else None
         return match[0] if other is None else fitted(other, text[: match.start()])
 
     return ENTITY.sub(exchanged, text)

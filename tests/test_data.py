@@ -404,7 +404,7 @@ def test_the_sentence_goes_to_any_slot_and_both_answers_are_gold():
 
 def test_a_distractor_is_denied_or_about_others_and_no_gold():
     context, pool = "There Ada Lee was born in Oslo. It rained.", ["Rome", "Ben Cole"]
-    question, sentences = asked("Where was she born?", context, "Oslo"), set()
+    question, sentences = asked("Where was Ada Lee born?", context, "Oslo"), set()
     for seed in range(40):
         new = data.synthetic_answer(question, pool, random.Random(seed), "distractor")
         (gold,) = new.answers
