@@ -315,7 +315,7 @@ DIGIT = r"(?:\d|(?:one|two|three|four|five|six|seven|eight|nine|ten|\w+teen|twen
 KINDS = {  # the first that fits an answer
     "year": r"1\d{3}|20\d\d",
     "date": rf"(?:(?:[a-z-]+|In|The|\d\d?) ){{,4}}{DATE}.{{,15}}",
-    "number": rf"(?i)(?:about |over |more than |up to )?[$£€]?{DIGIT}.*",
+    "number": rf"(?i)(?:about |over |more than )?[$£€]?{DIGIT}.*",
     "name": r"\W?(?:[Tt]he )?[A-ZÀ-Þ]\S*(?:(?: [a-z]{1,4}| \W)* [A-ZÀ-Þ\d]\S*)*",
     "words": ".*",
 }
@@ -355,11 +355,11 @@ def answer_pool(questions):
 
 def another_answer(text, context, pool, rng):
     """An answer of the pool, not in the context, of the type of `text` or nearly so; or None."""
-    wanted, lowered = answer_type(text), context.lower()
-    drawn = rng.choices(pool, k=500) if pool else []
+    wanted, held = answer_type(text), context.lower()
+    drawn = dict.fromkeys(rng.choices(pool, k=500) if pool else [])
     alike = [other for other in drawn if answer_type(other)[:4] == wanted[:4]]
     alike.sort(key=lambda other: sum(a != b for a, b in zip(answer_type(other), wanted)))
-    return next((other for other in alike if other.lower() not in lowered), None)
+    return next((other for other in alike if other.lower() not in held), None)
 
 
 def sentence_bounds(context):
