@@ -118,6 +118,23 @@ def test_accidents_have_hints(monkeypatch):
     assert ANY.keys() == hints & ANY.keys() | {examine("window_bounds", endless).hint}
 
 
+def test_one_case_that_does_not_end_is_enough(monkeypatch):
+    """The stride taken for the step, which may be 0: each such case would cost time and memory."""
+    strides = []
+
+    def window_bounds(length, room, stride):
+        strides.append(stride)
+        bounds = [(0, min(room, length))]
+        while bounds[-1][1] < length:
+            start = bounds[-1][0] + stride
+            bounds.append((start, min(start + room, length)))
+        return bounds
+
+    monkeypatch.setattr(checks, "SECONDS", 0.1)
+    assert "hint       Perhaps: Neighbours" in examine("window_bounds", window_bounds).text
+    assert strides.count(0) == 1
+
+
 def test_the_readme_is_true():
     """Its table, and the feedback that it shows."""
     text = (MINE.parent / "README.md").read_text("utf-8")

@@ -2,9 +2,10 @@
 
 `python tests/wrong_answers.py` shows them caught; tests/test_exercises.py does too. A learner's
 function that does the same as one of these in every case has made its mistake. Most are the
-project's own function with one mistake put around it, and stay wrong in that way when it changes.
+project's own function with one mistake put around it or into it, and stay so when it changes.
 """
 
+import inspect
 import math
 import random
 import re
@@ -21,7 +22,8 @@ import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for a run as a program
 
-from data import Answer, golds_inside, synthetic_answer, token_spans, window_bounds
+import data
+from data import golds_inside, synthetic_answer, token_spans, window_bounds
 from model import attention
 from robust_eqa import (
     best_spans,
@@ -43,6 +45,10 @@ MARKS = f"[{re.escape(string.punctuation)}]"
 
 def no_punctuation(text):
     return re.sub(MARKS, "", text)
+
+
+def unescaped(text):
+    return re.sub(f"[{string.punctuation}]", "", text)
 
 
 def no_articles(text, pattern=r"\b(a|an|the)\b", instead=" "):
@@ -119,6 +125,7 @@ WRONG["normalize_answer"] = [
     ("every", articles_as(r"(^|\s)(a|an|the)(\s|$)")),  # the space between two serves one
     ("every", in_order(str.lower, no_punctuation, first_article, single_spaces)),
     ("bounds", in_order(str.lower, no_punctuation, no_article_words)),
+    ("escape", in_order(str.lower, unescaped, no_articles, single_spaces)),
     ("ascii", in_order(lambda t: re.sub(r"[^\w\s]", "", t), normalize_answer)),  # all of Unicode
     ("none", lambda t: None),
 ]
@@ -134,7 +141,8 @@ WRONG["token_f1"] = [
     ("harmonic", lambda p, g: f1(words(p), words(g), lambda p, r: (p + r) / 2)),
     ("harmonic", lambda p, g: f1(words(p), words(g), lambda p, r: p)),  # precision alone
     ("harmonic", lambda p, g: f1(words(p), words(g), lambda p, r: r)),  # recall alone
-    ("harmonic", lambda p, g: 100 * token_f1(p, g)),  # per cent
+    ("percent", lambda p, g: 100 * token_f1(p, g)),
+    ("percent", lambda p, g: f1(words(p), words(g), lambda p, r: 200 * p * r / (p + r))),
     ("bag", lambda p, g: f1({*words(p)}, {*words(g)})),  # sets
     ("bag", lambda p, g: f1(words(p), words(g), common=lambda p, g: len({*p} & {*g}))),
     ("bag", lambda p, g: f1(words(p), words(g), common=lambda p, g: sum(w in g for w in p))),
@@ -266,9 +274,9 @@ def attend(q, k, v, admitted, p=0.0, dim=-1, low=-1e9, axes=(-1, -2), before=Fal
     return F.dropout(scores.masked_fill(~admitted, low).softmax(dim), p) @ v
 
 
-def attend_by(weights, q, k, v, mask):
+def attend_by(weights, q, k, v, mask, p=0.0):
     scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-    return weights(fill(scores, mask[:, None, None])) @ v
+    return F.dropout(weights(fill(scores, mask[:, None, None])), p) @ v
 
 
 def over_length(query):
@@ -278,7 +286,8 @@ def over_length(query):
 
 WRONG["attention"] = [
     ("softmax", lambda q, k, v, m, p=0.0: q @ k.transpose(-1, -2) @ v),  # scores for weights
-    ("softmax", lambda *a: attend_by(lambda x: x.sigmoid(), *a)),
+    ("softmax", lambda *a, **o: attend_by(lambda x: x.sigmoid(), *a, **o)),
+    ("stable", lambda *a, **o: attend_by(lambda x: x.exp() / x.exp().sum(-1, True), *a, **o)),
     ("transpose", lambda q, k, v, m, p=0.0: attention(q, k.transpose(-1, -2), v, m, p)),
     ("transpose", lambda q, k, v, m, p=0.0: attend(q, k, v, m[:, None, None], p, axes=(1, 2))),
     ("axis", lambda q, k, v, m, p=0.0: attend(q, k, v, m[:, None, None], p, dim=-2)),
@@ -381,6 +390,7 @@ WRONG["default_loss"] = [
     ("stable", lambda x, y, m: default(x, y, m, lambda x: x.softmax(-1).log())),
     ("stable", lambda x, y, m: default(x, y, m, lambda x: (x.softmax(-1) + 1e-8).log())),
     ("in-place", lambda x, y, m: default_loss(x.masked_fill_(~m, -1e9), y, m)),
+    ("over-t", lambda x, y, m: default_loss(x, y, m) / m.shape[1]),
     ("lengths", by_length(default_loss)),
     ("shape", lambda x, y, m: default(x, y, m, reduction="none").view_as(y).mean(0)),
     ("shape", lambda x, y, m: default(x, y, m, reduction="none").view_as(y).mean(1)),
@@ -450,6 +460,7 @@ WRONG["qa_loss"] = [
     ("over-t", qa_by(lambda y, m: length(y))),
     ("over-t", lambda x, y, m: qa_loss(x, y, m) / m.shape[1]),  # a mean over positions
     ("over-t", qa_by(lambda y, m: m.sum(-1, True).expand_as(y))),  # n
+    ("over-t", qa_target(lambda y, m: targets(y, m) / m.sum(-1, True))),  # a mean over n
     ("every-gold", lambda x, y, m: qa_loss(x, first(y), m)),
     ("every-gold", lambda x, y, m: qa_loss(x, first(y.flip(-1)).flip(-1), m)),  # the last
     ("own-k", qa_by(lambda y, m: y.sum(-1, True).amax(0).expand_as(y))),
@@ -596,6 +607,11 @@ def mean_of_both(x, y, m, qa_weight=2.0, tagging_weight=1.0, positive_weight=2.0
     return robust_loss(x, y, m, qa_weight, tagging_weight, positive_weight) / total
 
 
+def product_of_both(*b, **o):
+    sides = "qa_weight", "tagging_weight"
+    return math.prod(robust_loss(*b, **o | {side: 0.0}) for side in sides)
+
+
 WRONG["robust_loss"] = [
     ("qa", lambda *b, **o: robust_loss(*b)),  # weights ignored
     ("qa", lambda *b, qa_weight=2.0, **o: robust_loss(*b, qa_weight=0.0, **o)),
@@ -605,6 +621,8 @@ WRONG["robust_loss"] = [
     ("weights", lambda *b, **o: robust_loss(*b, **{"qa_weight": 1.0} | o)),
     ("weights", lambda *b, **o: robust_loss(*b, **o) / 2),  # the mean
     ("weights", mean_of_both),
+    ("weights", lambda *b, qa_weight=2.0, tagging_weight=1.0, **o: robust_loss(*b, **o)),  # fixed
+    ("product", product_of_both),
     ("exchanged", lambda *b, **o: robust_loss(*b, **{"qa_weight": 1.0, "tagging_weight": 2.0} | o)),
     ("exchanged", weights_as(lambda qa, tagging, positive: (tagging, qa, positive))),
     ("passed-on", lambda *b, positive_weight=2.0, **o: robust_loss(*b, **o)),
@@ -772,6 +790,9 @@ WRONG["decide"] = [
     ("sign", lambda s, n=None: (decide(s, n)[0], abs(decide(s, n)[1]))),
     ("sign", signed(-1, 1)),  # in robust training alone
     ("sign", signed(1, -1)),  # in default training alone
+    ("robust", lambda s, n=None: (decide(s)[0], -float(min(s))) if n is None else decide(s, n)),
+    ("robust", lambda s, n=None: (decide(s)[0], -float(sum(s))) if n is None else decide(s, n)),
+    ("index", lambda s, n=None: (None, -max(s)) if n is None and max(s) < 0 else decide(s, n)),
     ("best", lambda s, n=None: (0, decide(s[:1], n)[1])),  # the first window
     ("best", lambda s, n=None: (int(np.argmin(s)), decide(s, n)[1])),
     ("best", lambda s, n=None: (int(np.argmin(s)), decide([min(s)], n)[1])),
@@ -787,6 +808,7 @@ WRONG["decide"] = [
     ("least", lambda s, n=None: decide(s if n is None else np.subtract(s, n))),  # each its own
     ("arrays", lambda s, n=None: decide(s, n if n else None)),
     ("arrays", lambda s, n=None: (s.index(max(s)), decide(s, n)[1])),  # lists alone
+    ("arrays", lambda s, n=None: (int(s.argmax()), decide(s, n)[1])),  # arrays alone
 ]
 
 # --- 10 synthetic ----------------------------------------------------------------------------
@@ -810,36 +832,21 @@ def answers(choose):
     return after(lambda q, new: replace(new, answers=choose(q.answers, new.answers)))
 
 
-def opening_stays(old, new):
-    """A gold moves if it starts behind the new sentence's place, not if it starts there."""
-    place = new.context.rfind(". ", 0, new.answers[-1].start) + 2
-    pairs = zip(old.answers, new.answers)
-    golds = [before if before.start <= place else moved for before, moved in pairs]
-    return replace(new, answers=[*golds, new.answers[-1]])
-
-
 def any_kind(kind):
     return random.choice(["evidence", "template"]) if kind == "mixed" else kind
 
 
-def at_the_end(question, pool, rng, kind="mixed"):
-    new = synthetic_answer(question, pool, rng, kind)
-    while new and not new.context.startswith(question.context):
-        new = synthetic_answer(question, pool, rng, kind)
-    return new
+REPLACE_ALL = """    whole = (before + golds[0].text + after).replace(golds[0].text, other)
+    before, _, after = whole.partition(other)
+"""
 
 
-def drawn(fits):
-    """Any answer of the pool that `fits` is drawn, whatever its type, in the context or not."""
-
-    def wrong(question, pool, rng, kind="mixed"):
-        text = rng.choice([text for text in pool if fits(text)] or ["Rome"])
-        new = synthetic_answer(question, [*pool, "Rome"], rng, kind)
-        return new and replace(
-            new, answers=[*new.answers[:-1], Answer(text, new.answers[-1].start)]
-        )
-
-    return wrong
+def edited(old, new):
+    """The project's function with a piece of its text exchanged."""
+    text, scope = inspect.getsource(synthetic_answer), dict(vars(data))
+    assert old in text, f"synthetic_answer has no {old!r} any more"
+    exec(text.replace(old, new), scope)
+    return scope["synthetic_answer"]
 
 
 WRONG["synthetic_answer"] = [
@@ -850,21 +857,34 @@ WRONG["synthetic_answer"] = [
     ("slot", context(lambda text: text.replace(". ", "."))),  # no spaces
     ("offsets", answers(lambda old, new: [*old, new[-1]])),  # as they were
     ("offsets", answers(lambda old, new: [new[0], *old[1:], new[-1]])),  # the first alone moved
-    ("opens", after(opening_stays)),
-    ("random-slot", at_the_end),
+    ("offsets", edited("(a.start >= slot)", "True")),  # all moved
+    ("opens", edited("a.start >= slot", "a.start > slot")),
+    ("random-slot", edited("rng.choice([b", "max([b")),  # the end
+    ("random-slot", edited("a.start < b", "a.start <= b")),  # never before a gold
+    ("bounds", edited("b <= start", "b < start")),
+    ("bounds", edited("b >= end", "b > end")),
+    ("bounds", edited("b >= end", "b > start")),
+    ("by-offset", edited("    names_gold =", REPLACE_ALL + "    names_gold =")),
+    ("by-offset", edited("slot + len(left + before)", "slot + sentence.find(other)")),
+    ("first", edited("golds[0]", "golds[-1]")),
+    ("first", edited("another_answer(golds[0].text", "another_answer(question.question")),
     ("template", lambda q, p, r, kind="mixed": synthetic_answer(q, p, r, "evidence")),
     ("mixed", lambda q, p, r, kind: synthetic_answer(q, p, r, kind.replace("mixed", "evidence"))),
-    ("same-type", drawn(lambda text: True)),
-    ("new", drawn(str.isalpha)),
+    ("same-type", edited("another_answer(golds[0].text, context, pool, rng)", "rng.choice(pool)")),
+    ("new", edited("golds[0].text, context, pool", "golds[0].text, '', pool")),
     ("inside-gold", context(lambda text: text.replace("Cares? Not", "Cares? Who? Not"))),
+    ("inside-gold", edited("for a in golds if", "for a in golds[:1] if")),
     ("rest", after(lambda q, new: replace(new, id=q.id + "-synthetic"))),
     ("rest", after(lambda q, new: replace(new, title=""))),
     ("rng", lambda q, p, r, kind="mixed": synthetic_answer(q, p, random, kind)),
     ("rng", lambda q, p, r, kind="mixed": synthetic_answer(q, random.sample(p, len(p)), r, kind)),
     ("rng", lambda q, p, r, kind="mixed": synthetic_answer(q, p, r, any_kind(kind))),
     ("unanswerable", lambda q, *rest: synthetic_answer(q, *rest) or q),
+    ("no-other", edited("other is None", "False")),  # it raises
     ("no-other", lambda q, *rest: synthetic_answer(q, *rest) or (q if q.answers else None)),
     ("unlocated", lambda q, *rest: synthetic_answer(q, *rest) or (q if "-1" in str(q) else None)),
+    ("unlocated", edited("UNLOCATED for gold in golds", "UNLOCATED for gold in golds[:1]")),
+    ("in-place", edited("moved = [", "moved = golds\n    golds[:] = [")),
     ("in-place", after(lambda q, new: q.answers.append(new.answers[-1]) or new)),
     ("none", lambda *_: None),
 ]

@@ -6,6 +6,7 @@ what to look at where it is the first to fail and the mistake is not a known one
 
 import math
 import random
+import string
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
@@ -57,6 +58,8 @@ NORMALIZE = [
     Case("bounds", ("the–cat",), "–cat"),
     Case("bounds", ("«a» cat",), "« » cat"),
     Case("lower", ("Straße",), "straße"),
+    Case("escape", ("red\\cat",), "redcat"),
+    Case("punctuation", (f"red{string.punctuation}cat",), "redcat"),
 ]
 F1 = [
     Case("harmonic", ("red cat", "red cat"), 1.0),
@@ -205,6 +208,7 @@ def attention_cases():
     yield attend("scale", [[2, 0, 0, 0]] * 2, keys, values, [[3, 0, 0, 0]] * 2)
     identity, keys = [[1, 0], [0, 1]], [[0, 0], [LN3 * 2**0.5, 0]]
     yield attend("transpose", identity, keys, identity, [[1 / 4, 3 / 4], [1 / 2, 1 / 2]])
+    yield attend("stable", [[10], [-10]], [[10], [10]], [[1], [3]], [[2], [2]])
     rng, mask = np.random.default_rng(0), [[True] * 3, [True, False, False]]
     q, k, v = rng.integers(-2, 3, (3, 2, 2, 3, 2)).tolist()  # B = H = d = 2, T = 3
     heads = [(x, k[b][h], v[b][h], mask[b]) for b in (0, 1) for h in (0, 1) for x in q[b][h]]
@@ -397,35 +401,66 @@ for two in product((-2.0, 1.0, 3.0), repeat=2):
 CONTEXT = "Ben left. Ada was born in Oslo. She ran."
 ADA = Question("7", "Where was Ada born?", CONTEXT, [Answer("Oslo", 26)], "Ada")
 BORN, ASKED = "Ada was born in Rome.", "Where was Ada born is Rome."
-SLOTS = [CONTEXT[:at] + BORN + " " + CONTEXT[at:] for at in (0, 10, 32)] + [f"{CONTEXT} {BORN}"]
 TWO = replace(ADA, answers=[*ADA.answers, Answer("born in Oslo", 18)])
 OPENS = Question("9", "Who was born in Oslo?", CONTEXT, [Answer("Ada", 10)], "Ada")
+FIRST = replace(OPENS, answers=[Answer("Ben", 0)])
+LAST = replace(ADA, context=CONTEXT[:30])  # ends with the gold
 TITLE = Answer("Who Cares? Not Me", 9)
-SONG = Question("8", "What did Ada sing?", "Ada sang Who Cares? Not Me. Ben left.", [TITLE], "Ada")
+SONG = Question(
+    "8", "What did Ada sing?", "Ada sang Who Cares? Not Me well. Ben left.", [TITLE], "Ada"
+)
+THREE = replace(SONG, answers=[Answer("Ben", 33), TITLE, Answer("Ada", 0)])
+FJORD = "Oslofjord is near Oslo. It rained."  # the gold's text, and that of the new one, twice
+FJORD = Question("6", "Which town near Rome is it?", FJORD, [Answer("Oslo", 18)], "Oslo")
+
+
+def everywhere(sentence):
+    """CONTEXT with a sentence at each of its four places."""
+    inside = [f"{CONTEXT[:at]}{sentence} {CONTEXT[at:]}" for at in (0, 10, 32)]
+    return sorted([*inside, f"{CONTEXT} {sentence}"])
 
 
 def synthetic(hint, what, look, expected, question=ADA, pool=("Rome",), kind="evidence"):
-    """What `look` sees in the results of 40 seeds, sorted, each thing once, None left out."""
+    """What `look` sees in the results of the seeds, sorted, each thing once, None left out."""
+    several = isinstance(expected, list) and len(expected) > 1  # each of them must come up
+    seeds = 40 if several else 24
 
     def call(f, question, pool, _, kind):
-        results = [f(question, pool, random.Random(seed), kind) for seed in range(40)]
-        for result in results:
+        seen = set()
+        for seed in range(seeds):
+            result = once(f, question, pool, seed, kind)
             if result is None:
                 return None
             if not isinstance(result, Question):
                 raise TypeError(f"the result is a {type(result).__name__}, not a Question")
-        return sorted({look(result) for result in results} - {None})
+            seen.add(look(result))
+        return sorted(seen - {None})
 
     args = question, list(pool), random.Random(0), kind
-    return Case(hint, args, expected, {}, call, f"{what}, over 40 seeds")
+    return Case(hint, args, expected, {}, call, f"{what}, over {seeds} seeds")
+
+
+def once(f, question, pool, seed, kind):
+    """The result for one seed, or None once the arguments are changed, which the caller will see."""
+    given = replace(question, answers=[*question.answers]), [*pool]
+    result = f(*given, random.Random(seed), kind)
+    if given == (question, pool):
+        return result
+    vars(question).update(vars(given[0]))
+    pool[:] = given[1]
 
 
 def impossible(hint, question, pool):
-    return Case(hint, (question, pool, random.Random(0)), None)
+    args = question, pool, random.Random(0)
+    return Case(hint, args, True, {}, lambda f, *a: f(*a) is None, "whether the result is None")
 
 
 def without(text):
     return lambda q: None if text in q.context else q.context
+
+
+def with_text(text):
+    return lambda q: q.context if text in q.context else None
 
 
 def context(q):
@@ -436,8 +471,16 @@ def listed(q):
     return tuple(answer.text for answer in q.answers)
 
 
-def found(q):
-    return tuple(q.context[answer.start :][: len(answer.text)] for answer in q.answers)
+def found(q, behind=0):
+    return tuple(q.context[a.start :][: len(a.text) + behind] for a in q.answers)
+
+
+def found_and_behind(q):
+    return found(q, 1)
+
+
+def at_the_end(q):
+    return BORN[:-1] in q.context, q.context.startswith(LAST.context)
 
 
 def which(q):
@@ -449,13 +492,14 @@ def rest(q):
 
 
 def one_seed(f, question, pool, _, kind):
-    return len({f(question, pool, random.Random(3), kind).context for _ in range(40)})
+    return len({once(f, question, pool, 3, kind).context for _ in range(24)})
 
 
 def unforeseen(q):
-    return None if context(q) in SLOTS else q.context
+    return None if context(q) in everywhere(BORN) else q.context
 
 
+SUNG, SANG = "Let It Be Now", "Ada sang Let It Be Now well."
 BOTH, AT = [("Oslo", "Rome")], "what stands at the answers' starts"
 SYNTHETIC = [
     synthetic("both", "the answers, sorted", lambda q: tuple(sorted(listed(q))), BOTH),
@@ -464,15 +508,33 @@ SYNTHETIC = [
     synthetic("slot", "contexts with anything odd", unforeseen, []),
     synthetic("offsets", AT, found, BOTH),
     synthetic("offsets", AT, found, [("Oslo", "born in Oslo", "Rome")], TWO),
-    synthetic("random-slot", "contexts", context, sorted(SLOTS)),
+    synthetic("random-slot", "contexts", context, everywhere(BORN)),
     synthetic("template", f"contexts without {ASKED!r}", without(ASKED), [], kind="template"),
     synthetic("opens", AT, found, [("Ada", "Rome")], OPENS, kind="template"),
-    synthetic("mixed", "which sentence", which, [BORN, ASKED], kind="mixed"),
-    synthetic("same-type", "the answers", listed, BOTH, pool=["1850", "Rome", "7"]),
-    synthetic("new", "the answers", listed, BOTH, pool=["Ben", "Oslo", "Rome"]),
+    synthetic("bounds", "contexts", context, everywhere("Rome was born in Oslo."), OPENS),
+    synthetic("bounds", "contexts without 'Rome left.'", without("Rome left."), [], FIRST),
     synthetic(
-        "inside-gold", "contexts without the gold", without(TITLE.text), [], SONG, ["Let It Be Now"]
+        "bounds",
+        f"whether it has {BORN[:-1]!r}, and whether at its end",
+        at_the_end,
+        [(True, False), (True, True)],
+        LAST,
     ),
+    synthetic("by-offset", "contexts with 'Romefjord'", with_text("Romefjord"), [], FJORD),
+    synthetic(
+        "by-offset",
+        f"{AT}, and the character behind",
+        found_and_behind,
+        [("Oslo.", "Rome.")],
+        FJORD,
+        kind="template",
+    ),
+    synthetic("mixed", "which sentence", which, [BORN, ASKED], kind="mixed"),
+    synthetic("same-type", "the answers", listed, BOTH, pool=["1850", "Rome", "in the end"]),
+    synthetic("new", "the answers", listed, BOTH, pool=["Ben", "Oslo", "Rome"]),
+    synthetic("inside-gold", "contexts without the gold", without(TITLE.text), [], SONG, [SUNG]),
+    synthetic("bounds", f"contexts without '{SANG}'", without(SANG), [], SONG, [SUNG]),
+    synthetic("inside-gold", AT, found, [("Ben", TITLE.text, "Ada", "Rome")], THREE),
     synthetic("rest", "id, question and title", rest, [rest(ADA)]),
     synthetic("rng", "", None, 1, ADA, ["Rome", "Bern", "Lima", "Kyiv"], "mixed")._replace(
         call=one_seed, what="number of contexts from one seed"
@@ -480,6 +542,7 @@ SYNTHETIC = [
     impossible("unanswerable", replace(ADA, answers=[]), ["Rome"]),
     impossible("no-other", ADA, ["Oslo", "1850"]),
     impossible("unlocated", replace(ADA, answers=[Answer("Oslo", UNLOCATED)]), ["Rome"]),
+    impossible("unlocated", replace(ADA, answers=[*ADA.answers, Answer("Ulm", -1)]), ["Rome"]),
 ]
 
 CASES = {

@@ -60,12 +60,22 @@ class Outcome(NamedTuple):
     sure: bool = False  # the mistake is a known one
 
 
+class Raised(NamedTuple):
+    """An exception as text: its traceback would keep alive whatever the function has made."""
+
+    kind: type
+    text: str
+    place: str  # file:line
+    line: str
+    blank: str  # the name of the function whose blank was reached
+
+
 class Result(NamedTuple):
     """What a function makes of a case."""
 
     got: object
     left: list  # its arguments afterwards
-    error: Exception | None
+    error: Raised | None
 
 
 def show(value):
@@ -88,10 +98,8 @@ def show(value):
 
 def compare(got, expected):
     """None if they agree, else a hint of ANY, or "" for the case's own, and the difference."""
-    if isinstance(expected, random.Random) or (got is None and expected is None):
+    if isinstance(expected, random.Random):
         return None
-    if got is None or expected is None:
-        return "none" * (got is None), ""
     kind = {float: (float, int, np.floating), int: (int, np.integer)}
     kind = kind.get(type(expected), type(expected))
     if not isinstance(got, kind) or isinstance(got, bool) != isinstance(expected, bool):
@@ -152,19 +160,30 @@ def run(function, case):
         with time_limit():
             got = case.call(function, *args, **case.options)
     except Exception as error:
-        return Result(None, args, error)
+        return Result(None, args, as_text(error, inspect.unwrap(function).__code__.co_filename))
     return Result(got, args, None)
+
+
+def as_text(error, file):
+    frames = traceback.extract_tb(error.__traceback__)
+    blank = isinstance(error, NotImplementedError) and not error.args
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return Raised(type(error), text, *where(error, file), frames[-1].name if blank else "")
+
+
+def timed_out(result):
+    return result.error is not None and result.error.kind is TimeoutError
 
 
 def judge(result, case):
     """None if it is right, else a hint of ANY, or "" where none fits; and the difference."""
-    if isinstance(result.error, TimeoutError):
+    if timed_out(result):
         return "endless", ""
     if result.error:
         return "", ""
     if compare(result.left, [*case.args]):
         return "in-place", ""
-    return compare(result.got, case.expected)
+    return ("none", "") if result.got is None else compare(result.got, case.expected)
 
 
 def examine(name, function):
@@ -174,12 +193,10 @@ def examine(name, function):
         fault = judge(result, case)
         if not fault:
             continue
-        file = inspect.unwrap(function).__code__.co_filename
-        place, line = where(result.error, file) if result.error else ("", "")
         rows = {"given": call_of(name, function, case), "looked at": case.what}
         if result.error:
-            rows["raised"] = f"{type(result.error).__name__}: {' '.join(str(result.error).split())}"
-            rows["at"] = place and f"{place}: {line}"
+            rows["raised"] = result.error.text
+            rows["at"] = result.error.place and f"{result.error.place}: {result.error.line}"
         elif fault[0] == "in-place":
             changed = [x for x, given in zip(result.left, case.args) if compare(x, given)]
             rows["you left"] = show(changed[0])
@@ -189,25 +206,20 @@ def examine(name, function):
             rows["expected"] = show(case.expected)
         rows["compared"] = fault[1]
 
-        blank = blank_function(result.error)
+        blank = result.error and result.error.blank
         if blank in NUMBERS and blank != name:
             hint, sure = "blank", True
             rows["hint"] = f"{blank} is still blank: do exercise {NUMBERS[blank]} first."
         elif blank:
-            return Outcome("not attempted", name, f"{name}: not attempted, {place}")
+            return Outcome("not attempted", name, f"{name}: not attempted, {result.error.place}")
         else:
             hint, sure = diagnose(name, function, number, fault[0])
-            rows["hint"] = ANY.get(hint) or "Perhaps: " * (not sure) + HINTS[name][hint]
+            own = HINTS[name].get(hint)
+            rows["hint"] = "Perhaps: " * (not sure) + own if own else ANY[hint]
         state = "raised" if result.error else "wrong"
         text = "\n".join(f"{key:<11}{row:.1500}" for key, row in rows.items() if row)
         return Outcome(state, name, f"{name}: {state}\n\n{text}\n", hint, sure)
     return Outcome("right", name)
-
-
-def blank_function(error):
-    """The name of the function whose blank was reached, or None."""
-    if isinstance(error, NotImplementedError) and not error.args:
-        return traceback.extract_tb(error.__traceback__)[-1].name
 
 
 # --- Which mistake it is ---------------------------------------------------------------------
@@ -217,12 +229,15 @@ def diagnose(name, function, failed, fault):
     """The id of the hint, and whether the mistake is sure: a known one, the same in every case.
 
     Otherwise it is a guess: the known mistake that does the same in most of the cases where one
-    of the two is wrong, or else what the case that failed is there for.
+    of the two is wrong, or else what the case that failed is there for. No case is run after one
+    that does not end.
     """
     cases = CASES[name]
     if fault == "endless":
         return fault, False
-    results = [run(function, case) for case in cases]
+    results = []
+    while len(results) < len(cases) and not (results and timed_out(results[-1])):
+        results.append(run(function, cases[len(results)]))
     guess, most = "", 0.5
     for hint, known in known_mistakes(name):
         alike, either = 0, 0
@@ -234,9 +249,9 @@ def diagnose(name, function, failed, fault):
         share = alike / (alike + either)
         if share > most:
             guess, most = hint, share
-    if most == 1:
+    if most == 1 and not timed_out(results[-1]):
         return guess, True
-    if results[0].error and not guess:
+    if results[0].error:
         fault = "raised"
     return fault or guess or cases[failed].hint, False
 
@@ -252,7 +267,7 @@ def known_mistakes(name):
 
 def same(result, other):
     if result.error or other.error:
-        return type(result.error) is type(other.error)
+        return bool(result.error and other.error) and result.error.kind is other.error.kind
     return compare(result.got, other.got) is None and compare(result.left, other.left) is None
 
 

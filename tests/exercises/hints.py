@@ -11,7 +11,7 @@ ANY = {  # accidents that can happen in every exercise
     "endless": "Is there a loop that never ends? Print what changes in it.",
     "in-place": "Your function changed its argument, which the caller still needs: work on a copy.",
     "nan": "NaN: 0 / 0 (no labels?), 0 * -inf (padding?), or softmax of -inf alone "
-    "(mask upside down, or masked queries instead of keys?)",
+    "(mask upside down, or masked queries instead of keys?), or inf / inf (exp of large scores?).",
     "raised": "It fails in the simplest case: read the line above, print the shapes before it.",
 }
 
@@ -35,10 +35,12 @@ HINTS = {
         "every": "Only one of two neighbouring articles goes, but all do.",
         "order": "The order of the steps: lower case, punctuation, articles, then white space.",
         "bounds": r"A word ends where \b says, at any mark: splitting at spaces misses «the».",
+        "escape": r"The backslash stays: inside of [...] it only escapes what follows; use re.escape.",
         "ascii": "Only ASCII punctuation goes, the 32 marks of string.punctuation.",
     },
     "token_f1": {
         "harmonic": "Precision P is common / predicted words, recall R common / gold; 2PR / (P + R).",
+        "percent": "A number from 0 to 1, not per cent.",
         "bag": "A word counts as often as *both* texts have it: bags, not sets.",
         "words": "These are bags of words, not of letters: split the text.",
         "nothing-common": "Without a common word F1 is 0, and P + R must not divide.",
@@ -72,6 +74,7 @@ HINTS = {
     },
     "attention": {
         "softmax": "The weights are a softmax: equal scores have equal weights, which sum to 1.",
+        "stable": "exp of a score of 100 is beyond float32: use softmax, which shifts the scores first.",
         "transpose": "The key is not transposed: q k^T swaps T and d, its last two axes.",
         "axis": AXIS + "the weights of each query sum to 1 over the *keys*, the last axis.",
         "scale": "Divide the scores by sqrt(d), d the width of a head, before the softmax.",
@@ -97,6 +100,7 @@ HINTS = {
         "upside-down": UPSIDE_DOWN,
         "batch": BATCH,
         "stable": STABLE + "use log_softmax or cross_entropy.",
+        "over-t": "Divided by T, the positions: each row has one target, so take the mean of the rows.",
         "lengths": "Long rows count more: do each row alone, then take the mean of the rows.",
         "formula": "By hand: softmax over a row's positions, -log at its target; mean of all.",
     },
@@ -110,7 +114,7 @@ HINTS = {
         "takes axis 1).",
         "over-sides": AXIS + "start against end. It is over positions, the last axis.",
         "one-over-k": "k labels have a target of 1/k each: the mean of their -log p.",
-        "over-t": "Divided by T or n, the positions, instead of k, those that are labelled.",
+        "over-t": "Divided by T or n, the positions: *sum* the target, 1/k or 1/n each, times -log p.",
         "every-gold": "Every labelled position counts, not the first or the last alone.",
         "own-k": "Each row, start and end, has its own k: sum labels over the last axis alone.",
         "no-gold": "A row without labels has a target of 1/n everywhere, not a loss of 0.",
@@ -148,6 +152,7 @@ HINTS = {
         "tagging": "tagging_weight times tagging_loss is one part: alone where qa_weight is 0.",
         "weights": "The sum of qa_weight times qa_loss and tagging_weight times tagging_loss, 2 and 1 "
         "unless given.",
+        "product": "The two parts are multiplied; they are added.",
         "exchanged": "The two weights are swapped: qa_weight (2) is for qa_loss, tagging_weight (1) for "
         "tagging_loss.",
         "passed-on": "positive_weight, as given, goes on to tagging_loss.",
@@ -174,6 +179,8 @@ HINTS = {
     },
     "decide": {
         "sign": "The no-answer score is null (or 0) *minus* the best score.",
+        "robust": "Robust training: minus the *greatest* score, not the least, not the sum.",
+        "index": "The index is always a window's: to answer or not is decided later, by the score.",
         "best": "The window with the greatest score answers; nulls have no say in that.",
         "ties": "Equal scores: the earliest window.",
         "null": "Default training: the least null minus the best score.",
@@ -183,21 +190,29 @@ HINTS = {
     "synthetic_answer": {
         "both": "Both answers are gold: the old ones stay, the new one is added.",
         "gold-first": "The original golds are listed first, the new answer last.",
+        "none": "It returned None, though the pool has another answer of the first gold's type: "
+        "which `if` is it, or is a `return` missing?",
+        "first": "another_answer gets the *first* gold's text, and it is that gold's place.",
         "evidence": "The sentence around the gold, and it alone, with Rome in Oslo's place.",
         "slot": "Before a sentence or at the end, one space between sentences, the rest as it was.",
         "offsets": "An answer's text stands at its start; golds behind the new sentence have moved.",
         "opens": "A gold at the first character of a sentence moves too when the new sentence "
         "goes before it.",
-        "random-slot": "The place is drawn: each of the four must come up.",
+        "random-slot": "The place is drawn: every bound must come up, also before a gold that opens a "
+        "sentence; only those inside of a gold are left out.",
+        "bounds": "From the last bound *at* or before the gold's start to the first *at* or after its "
+        "end: a gold may open a sentence, hold a bound, or end the text.",
+        "by-offset": "By offsets, not by str.replace or str.find: the answers' texts may stand "
+        "elsewhere too, inside of a word or in the question.",
         "template": "The question without its '?', then ' is ', the new answer and a full stop.",
         "mixed": "Both kinds of sentence must come up.",
         "same-type": "A name takes a name's place, never a number: let another_answer draw.",
         "new": "What the context already holds is no new answer: let another_answer draw.",
-        "inside-gold": "A gold may hold the end of a sentence: nothing is put inside of it.",
+        "inside-gold": "A gold may hold the end of a sentence: nothing is put inside of it, be it the first or not.",
         "rest": "Id, question and title stay as they were.",
         "rng": "Draw place, answer and kind from `rng` alone, so that one seed gives one result.",
         "unanswerable": "A question without golds: None.",
         "no-other": "No answer in the pool fits: None.",
-        "unlocated": "A gold without a place in the text: None.",
+        "unlocated": "A gold without a place in the text, the first or another: None.",
     },
 }
