@@ -106,8 +106,8 @@ def read_question(record, labelled):
         record["answers"] = golds = []
     wrong = [name for name, kinds in wanted.items() if not isinstance(record.get(name), kinds)]
     if wrong:
-        what = f"{', '.join(wrong)}: missing, or of a wrong kind, among {', '.join(record)}"
-        raise ValueError(f"{what}; see Formats in README.md")
+        what = f"{', '.join(wrong)}: missing, or of a wrong kind; see Formats in README.md"
+        raise ValueError(f"{what}; among {', '.join(record)}")
     if not labelled:
         golds = []
     elif isinstance(golds, dict):  # the Hub's form: an object of lists
@@ -342,7 +342,7 @@ def answer_pool(questions):
     """Texts of first golds to draw from; none that opens or ends a sentence, or ends in "'s"."""
     asked = "".join(q.question for q in questions)
     if len(re.findall("[A-Za-zÀ-ɏ]", asked)) < len(re.findall(r"\w", asked)) / 2:
-        print("Sentences are made by rules for English", file=sys.stderr)
+        print("Made sentences are English", file=sys.stderr)
     pool = []
     for q in questions:
         for gold in q.answers[:1]:

@@ -446,7 +446,7 @@ def parse(arguments):
     """The command line -> its own arguments, and the settings that were given."""
     parser = argparse.ArgumentParser(description="Robust extractive QA.")
     commands = parser.add_subparsers(dest="command", required=True)
-    training = commands.add_parser("train", help="train and evaluate a model")
+    training = commands.add_parser("train", help="train a model", allow_abbrev=False)
     training.add_argument("--resume", action="store_true", help="go on with a stopped run")
     training.add_argument("--overwrite", action="store_true", help="replace an earlier run")
     shared = argparse.ArgumentParser(add_help=False)
