@@ -34,6 +34,8 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 WORLD = int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun, as is RANK
 RANK = int(os.environ["RANK"]) if WORLD > 1 else 0
 BF16 = DEVICE == "cuda" or torch.cpu._is_avx512_bf16_supported()
+# Else a CPU keeps compiled kernels for each of hundreds of shapes, gigabytes in all.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 NO_ANSWER = "(no answer)"
 
 # --- Losses ----------------------------------------------------------------------------------
@@ -115,7 +117,7 @@ def predict(model, tokenizer, questions, settings):
         for indices in length_bucketed(lengths, 32, np.random.default_rng(0)):
             batch = collate([windows[i] for i in indices], DEVICE)
             with torch.inference_mode():
-                logits = logits_of(model, batch)  # (2, B, T)
+                logits = logits_of(model, batch)
             if not logits.isfinite().all():
                 raise InputError("logits are not finite: the training has diverged")
             best = best_spans(logits, batch.context_mask, settings.max_answer_length)
@@ -284,9 +286,7 @@ def train(settings, resume=False, overwrite=False):
         texts = sorted({text for q in questions for text in (q.question, q.context)})
         model, tokenizer = new_model(texts, settings.max_length)
     training_windows(questions, model, tokenizer, settings)  # or refuse
-    for name, test in tests.items():
-        with refusing(name):
-            windows_of(test, model, tokenizer, settings)
+    windows_of(sum(tests.values(), []), model, tokenizer, settings)
     if RANK == 0 and not (resume and stored):
         with refusing(f"{out} cannot be used; give another --out"):
             out.mkdir(parents=True, exist_ok=True)
@@ -354,7 +354,7 @@ def fit(model, tokenizer, questions, settings, resume=False):
         if k == 0 or step == first:
             rng = np.random.default_rng([settings.seed, epoch])
             order = length_bucketed(lengths, settings.batch_size, rng)
-        torch.manual_seed(settings.seed + 1_000_003 * (step * WORLD + RANK))  # of dropout
+        torch.manual_seed(settings.seed + 1_000_003 * (step * WORLD + RANK))
         warm = (step + 1) / (settings.warmup + 1)
         decay = (total - step) / max(1, total - settings.warmup)
         for group in optimizer.param_groups:
@@ -416,7 +416,7 @@ def evaluate(model, tokenizer, tests, settings, attacks=()):
     """Print a line of scores per test and attacked test, then mistakes -> {name: scores}."""
     columns = ["total", "exact", "f1", "HasAns_f1", "NoAns_f1", "best_f1"]
     columns += ["before"] if attacks else []
-    print(" " * 44 + "".join(f"{column:>10}" for column in columns))
+    print(" " * 44 + "".join(f"{name:>10}" for name in columns))
     answers, all_scores = {}, {}
     for name, original in tests.items():
         for kind in ("", *attacks):
@@ -435,7 +435,7 @@ def evaluate(model, tokenizer, tests, settings, attacks=()):
             print(f"{title:44}" + "".join(f"{cell:>10}" for cell in cells))
     for name, found in list(answers.items())[:1]:
         wrong = [q for q in tests[name] if squad_scores([q], {q.id: found[q.id]})["exact"] == 0]
-        for q in wrong[:: len(wrong) // 5 + 1]:  # at most five
+        for q in wrong[:: len(wrong) // 5 + 1]:
             gold = " / ".join(dict.fromkeys(a.text for a in q.answers)) or NO_ANSWER
             print(f"\nwrong: {q.question}\n  gold {gold}, predicted {found[q.id] or NO_ANSWER}")
     return all_scores
@@ -448,7 +448,7 @@ def parse(arguments):
     commands = parser.add_subparsers(dest="command", required=True)
     training = commands.add_parser("train", help="train a model", allow_abbrev=False)
     training.add_argument("--resume", action="store_true", help="go on with a stopped run")
-    training.add_argument("--overwrite", action="store_true", help="replace an earlier run")
+    training.add_argument("--overwrite", action="store_true", help="replace a run")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("model", help="checkpoint directory or Hub id")
     shared.set_defaults(files=[], output=None, scores=None)
@@ -463,7 +463,7 @@ def parse(arguments):
             shared.add_argument(option, help=f"{text} (default: the run's)", **more)
     scoring = commands.add_parser("evaluate", help="score a model on files", parents=[shared])
     scoring.add_argument("files", nargs="+", help="SQuAD files or toy names")
-    scoring.add_argument("--attack", nargs="+", default=(), choices=ATTACKS, help="attack them too")
+    scoring.add_argument("--attack", nargs="+", default=(), choices=ATTACKS, help="attacks")
     scoring.add_argument("--output", help="file for the scores")
     answering = commands.add_parser("predict", help="write a model's answers", parents=[shared])
     answering.add_argument("files", nargs=1, metavar="file", help="SQuAD file or toy name")
