@@ -184,7 +184,7 @@ HINTS = {
         "best": "The window with the greatest score answers; nulls have no say in that.",
         "ties": "Equal scores: the earliest window.",
         "null": "Default training: the least null minus the best score.",
-        "least": "The *least* null of all windows counts, whichever window the span is in.",
+        "least": "The greatest score alone chooses the window; the *least* null of all windows counts.",
         "arrays": "Lists and arrays alike: np.argmax(scores), and `nulls is None`, not `if nulls`.",
     },
     "synthetic_answer": {

@@ -152,10 +152,10 @@ def best_spans(logits, context_mask, max_answer_length):
 def decide(scores, nulls=None):
     """The window whose best span answers the question, and how much speaks against answering.
 
-    (n,) best spans' scores of the question's n windows, lists or arrays -> index, no-answer score.
+    (n,) best spans' scores of a question's n windows, lists or arrays -> int index, float score.
     The greatest score wins, ties go to the earliest. Robust training: the no-answer score is minus
     the greatest score. Default training also gives (n,) nulls, a window's start logit + end logit
-    at position 0, [CLS]: the least null minus the greatest score. Above 0 the answer is left empty.
+    at position 0, [CLS]: the least null minus the greatest score. Above 0 the caller answers "".
     """
     raise NotImplementedError  # your code (about 3 lines)
 
