@@ -115,4 +115,5 @@ def test_a_change_inserts_one_piece_and_keeps_all_offsets(name):
             assert new.context.startswith(old) and new.answers == question.answers
 
     tried()
-    assert sum(made) > len(made) / 10, f"only {sum(made)} of {len(made)} were changed"
+    least = 0 if name == "distractor" else len(made) / 5  # it wants a name that is asked for
+    assert sum(made) > least, f"only {sum(made)} of {len(made)} were changed"
