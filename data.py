@@ -62,9 +62,9 @@ def read_questions(path_or_name, labelled=True):
     path, questions = Path(path_or_name), {}
     with refusing(path):
         for article in read_json(path):
-            for paragraph in article.get("paragraphs", [article]):  # a flat row is its own
-                for row in paragraph.get("qas", [paragraph]):
-                    record = article | paragraph | row
+            for block in article.get("paragraphs", [article]):  # a flat row is its own
+                for row in block.get("qas", [block]):
+                    record = {"context": block.get("context"), "title": article.get("title")} | row
                     with refusing(f"question {record.get('id', len(questions) + 1)}"):
                         question = read_question(record, labelled)
                         if question.id in questions:
@@ -300,7 +300,7 @@ def length_bucketed(lengths, batch_size, rng):
 
 # --- Synthetic answers (5.3) and attacks (6) --------------------------------------------------
 SENTENCE_END = re.compile(  # but not after an initial or an abbreviation
-    r"(?<!\b[A-Za-z])(?<!\b(?:Mr|Dr|St|Jr|vs|fl))[.!?][\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9])"
+    r"(?<!\b[A-Z])(?<!\s[a-z])(?<!\b(?:Mr|Dr|St|Jr|vs))[.!?][\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9])"
 )
 NAME = r"(?:(?:[A-Z]\.)+|[A-Z][\w-]*)"
 ENTITY = re.compile(rf"(?<=\s){NAME}(?: {NAME})*|\b\d[\d,.]*\b")
@@ -385,7 +385,7 @@ def synthetic_answer(question, pool, rng, kind="mixed"):
     names_gold = any(gold.text.lower() in f"{before} {after}".lower() for gold in golds)
     # "template": "<question> is <answer>.", also where evidence would name a gold once more.
     if kind == "distractor":
-        denied = re.sub(rf".*{AUXILIARY}(?! no)", r"\g<0> not", before, count=1)
+        denied = re.sub(rf".*{AUXILIARY}(?! no)(?=[^,;:]*$)", r"\g<0> not", before, count=1)
         changed = sorted({denied, exchange_names(before, asked, context, pool, rng)} - {before})
         if names_gold or not changed:
             return None

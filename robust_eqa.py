@@ -223,7 +223,7 @@ class Settings:
     lr: float = setting(2e-5, "peak learning rate [C]", 0)
     epochs: float = setting(3.0, "passes over the training windows [C]", 0)
     warmup: int = setting(0, "steps of linear warm-up [C]", 0)
-    head_bias: float = setting(0.0, "where a new head's biases start [ours: -5 helps]", -1e9)
+    head_bias: float = setting(0.0, "with --init, of a new head's biases [ours: -5]", -1e9)
     accumulate: int = setting(1, "parts of a batch, computed one by one", 1)
     save_every: float = setting(300.0, "seconds between saved states", 0)
     limit: int = setting(0, "train on the first N shuffled questions; 0: all", 0)

@@ -197,7 +197,7 @@ def settings_of(own, arm, seed):
     for name, _, value in (text.partition("=") for text in own.set):
         given[name] = kinds[name](value)
     settings = Settings(**given)
-    digest = zlib.crc32(repr(settings).encode())
+    digest = zlib.crc32(f"{settings} {own.commit or commit()}".encode())
     settings.out = str(Path(own.runs, f"{Path(own.init).name}-{arm}-{seed}-{digest:08x}"))
     return settings
 
@@ -290,7 +290,7 @@ def by_arm(lines):
     for line in lines:
         name = line["arm"]
         for key, value in line["settings"].items():
-            if len({one["settings"][key] for one in lines if one["arm"] == line["arm"]}) > 1:
+            if len({one["settings"].get(key) for one in lines if one["arm"] == line["arm"]}) > 1:
                 name += f", {key} {value:g}"
         arms.setdefault(name, {})[line["seed"]] = line
     return {name: list(seeds.values()) for name, seeds in arms.items()}

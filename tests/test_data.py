@@ -162,6 +162,7 @@ BROKEN = {  # what is broken: the file, what its sentence must say
     "an id twice": ([ROW, ROW | {"id": "good"}, ROW], "question id-7: its id occurs twice"),
     "a number and a text as id": ([ROW | {"id": 1}, ROW | {"id": "1"}], "1: its id occurs twice"),
     "no id, but a guid": ([GUID], "question 1: id: missing.* guid"),
+    "an article's id": ([{"id": "a", "paragraphs": [GUID]}], "question 1: id: missing"),
     "columns": ({k: {"0": v} for k, v in ROW.items()}, "id, question, context: missing"),
     "MRQA": (lines([{"header": {}}, MRQA]), "id, question, context.*: missing.*header"),
 }
