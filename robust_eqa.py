@@ -76,7 +76,7 @@ def robust_loss(logits, labels, mask, qa_weight=2.0, tagging_weight=1.0, positiv
 
 
 # --- Decoder ---------------------------------------------------------------------------------
-NO_SPAN = -1e30  # the score of a window without context tokens
+NO_SPAN = -1e30  # of a window without context
 
 
 def best_spans(logits, context_mask, max_answer_length):
@@ -251,7 +251,7 @@ def windows_of(questions, model, tokenizer, settings):
 
 
 # --- Training and evaluation -----------------------------------------------------------------
-STATE = "state.pt"  # of an unfinished run
+STATE = "state.pt"
 RUN_FILES = *FILES, "tokenizer_config.json", "settings.json", "metrics.jsonl", "metrics.json", STATE
 DECODING = "loss", "threshold", "max_length", "stride", "max_answer_length"
 TOY_SETTINGS = {"batch_size": 32, "lr": 2e-3, "warmup": 100, "max_length": 128, "stride": 32}
