@@ -31,7 +31,7 @@ from data import ATTACKS, InputError, Question, collate, length_bucketed, read_q
 from model import FILES, load_model, new_model, save_model
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-WORLD = int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun, as is RANK
+WORLD = int(os.environ.get("WORLD_SIZE", 1))  # by torchrun, as is RANK
 RANK = int(os.environ["RANK"]) if WORLD > 1 else 0
 BF16 = DEVICE == "cuda" or torch.cpu._is_avx512_bf16_supported()
 # Else a CPU keeps compiled kernels for each of hundreds of shapes, gigabytes in all.
