@@ -383,7 +383,6 @@ def synthetic_answer(question, pool, rng, kind="mixed"):
     before = context[max(b for b in bounds if b <= start) : start]
     after = context[end : min(b for b in bounds if b >= end)].rstrip()
     names_gold = any(gold.text.lower() in f"{before} {after}".lower() for gold in golds)
-    # "template": "<question> is <answer>.", also where evidence would name a gold once more.
     if kind == "distractor":
         denied = re.sub(rf".*{AUXILIARY}(?! no)(?=[^,;:]*$)", r"\g<0> not", before, count=1)
         changed = sorted({denied, exchange_names(before, asked, context, pool, rng)} - {before})
@@ -391,6 +390,7 @@ def synthetic_answer(question, pool, rng, kind="mixed"):
             return None
         before = rng.choice(changed)
     elif kind == "template" or names_gold or (kind == "mixed" and rng.random() < 0.5):
+        # "template": "<question> is <answer>.", also where evidence would name a gold once more.
         before, after = asked.rstrip("? ") + " is ", "."
     other = fitted(other, before)
     if not re.search(r"[.!?][\"'”’)\]]*$", other + after):

@@ -513,7 +513,7 @@ def test_the_seed_decides_and_a_share_is_changed():
 
 STATED = {  # a word of the question: words of the sentences that answer it
     **{"born": "born|home town", "study": "studied|school", "founded": "founded|set up"},
-    **{"job": "worked|job", "teacher": "{p} was taught|teacher of {p}", "die": "died|death"},
+    **{"teacher": "{p} was taught|teacher of {p}", "die": "died|death"},
 }
 
 
