@@ -1,172 +1,96 @@
-"""SQuAD questions, windows, synthetic answers, attacks, and a toy corpus. Read after robust_eqa.py.
+"""SQuAD questions, windows, synthetic answers; below the line tokens, files, attacks, a toy corpus.
 
     SQuAD JSON -> [Question] -> synthetic answers or attacks -> [Window] -> Batch
 
-Letters: B windows in a batch, T positions in a window. A *position* counts tokens in a window, an
-*offset* counts characters in a context. Sections are those of Tran & Kretchmar (2024).
+Read after robust_eqa.py, down to the line `# ===`. Letters: B windows in a batch, T positions in a
+window. A *position* counts tokens in a window, an *offset* counts characters in a context. Sections
+are those of Tran & Kretchmar (2024).
 """
 
+import copy
 import gzip
 import json
+import math
 import random
 import re
 import sys
 from collections import Counter, defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-UNLOCATED = -1  # Answer.start of a text that cannot be placed
-
-
-class InputError(Exception):
-    """What a user gave cannot be used; the message says what to do."""
-
-
-@contextmanager
-def refusing(what):
-    """Turn errors about a user's file, which libraries raise in many kinds, into an InputError."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # tokenizers panics with no Exception
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise InputError(f"{what}: {reason}") from None
+# Answer.start of a text that cannot be placed.
+UNLOCATED = -1
 
 
 @dataclass(frozen=True)
 class Answer:
+    """A gold answer: its text and the offset of its first character, or UNLOCATED."""
+
     text: str
-    start: int  # offset
+    start: int
 
 
 @dataclass(frozen=True)
 class Question:
+    """A question about a context; unanswerable if it has no answers.
+
+    UnicodeEncodeError if a text has half of a UTF-16 pair, as broken exports do: it is no text, and
+    neither a tokenizer nor a file would take it.
+    """
+
     id: str
     question: str
     context: str
-    answers: list[Answer]  # none: the question is unanswerable
-    title: str = ""  # of the article
+    answers: list[Answer]
+    # Of the article.
+    title: str = ""
 
-
-def read_questions(path_or_name, labelled=True):
-    """Questions of a SQuAD file or of TOY, or InputError. Unless labelled, answers stay unread."""
-    if path_or_name in TOY:
-        return toy_corpus(*TOY[path_or_name])
-    path, questions = Path(path_or_name), {}
-    with refusing(path):
-        for article in read_json(path):
-            for block in article.get("paragraphs", [article]):  # a flat row is its own
-                for row in block.get("qas", [block]):
-                    record = {"context": block.get("context"), "title": article.get("title")} | row
-                    with refusing(f"question {record.get('id', len(questions) + 1)}"):
-                        question = read_question(record, labelled)
-                        if question.id in questions:
-                            raise ValueError("its id occurs twice")
-                    questions[question.id] = question
-        if not questions:
-            raise ValueError("it holds no questions")
-    lost = [q.id for q in questions.values() if UNLOCATED in (a.start for a in q.answers)]
-    if lost:
-        print(f"{path}: {len(lost)} have an answer out of place: {lost[:5]}", file=sys.stderr)
-    return list(questions.values())
-
-
-def read_json(path):
-    """The list of a JSON file, or that under "data", or a value from each line (JSON Lines)."""
-    content = path.read_bytes()
-    if content.startswith(b"PAR1"):
-        how = 'pandas.read_parquet(FILE).to_json(NEW, orient="records", lines=True)'
-        raise ValueError(f"this is Parquet, SQuAD JSON is wanted; {how} writes it")
-    if content.startswith(b"\x1f\x8b"):
-        content = gzip.decompress(content)
-    text = content.decode("utf-8-sig")
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        if error.msg != "Extra data":  # which is what a second line is
-            raise
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
-    return value.get("data", [value]) if isinstance(value, dict) else value
-
-
-def read_question(record, labelled):
-    """The fields of a question and its paragraph -> Question; ValueError says what is wrong."""
-    wanted = {"id": str | int, "question": str, "context": str}
-    if labelled:
-        wanted |= {"answers": list | dict, "is_impossible": bool | None}
-    impossible, golds = record.get("is_impossible"), record.get("answers")
-    if impossible is True and golds is None:
-        record["answers"] = golds = []
-    wrong = [name for name, kinds in wanted.items() if not isinstance(record.get(name), kinds)]
-    if wrong:
-        what = f"{', '.join(wrong)}: missing, or of a wrong kind; see Formats in README.md"
-        raise ValueError(f"{what}; among {', '.join(record)}")
-    if not labelled:
-        golds = []
-    elif isinstance(golds, dict):  # the Hub's form: an object of lists
-        if not isinstance(golds["text"], list):
-            raise ValueError("answers holds one text and not a list of them")
-        pairs = zip(golds["text"], golds["answer_start"], strict=True)
-        golds = [{"text": text, "answer_start": start} for text, start in pairs]
-    context, answers = record["context"], []
-    for gold in golds:
-        text, start = gold["text"], int(str(gold["answer_start"]).removesuffix(".0"))
-        if start < 0 or not context.startswith(text, start):
-            start = context.find(text) if context.count(text) == 1 else UNLOCATED
-        if text.strip():  # some files have an empty one for none
-            answers.append(Answer(text, start))
-    if labelled and impossible is not None and impossible == bool(answers):
-        raise ValueError(f"is_impossible is {impossible}, but it has {len(answers)} answers")
-    asked = record["question"].strip()  # one of SQuAD's begins with 25,000 blanks
-    return Question(str(record["id"]), asked, context, answers, str(record.get("title") or ""))
-
-
-def write_file(path, content):
-    """Write bytes, or anything else as JSON, whole or not at all."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with refusing(f"{path} cannot be written; choose another place"):
-        if not isinstance(content, bytes):
-            content = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False).encode()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
+    def __post_init__(self):
+        for text in (self.id, self.question, self.context):
+            text.encode()
 
 
 # --- Windows (5.2) ---------------------------------------------------------------------------
+
+
 @dataclass
 class Window:
-    """A question and a part of its context, as the model sees it."""
+    """A question and a part of its context, as the model sees it: T positions, n context tokens.
+
+    input_ids (T,): [CLS] question [SEP] context [SEP]. context: the positions that hold context.
+    offsets (n, 2): the characters start..end-1 of each context token. golds (k, 2): first and last
+    position of each gold; -1, -1 if it is not wholly inside.
+    """
 
     question: Question
-    input_ids: np.ndarray  # (T,) [CLS] question [SEP] context [SEP]
-    segment_ids: np.ndarray  # (T,)
-    context: slice  # the positions that hold context
-    offsets: np.ndarray  # (n, 2) of the context tokens
-    golds: np.ndarray  # (k, 2) first and last position; -1, -1 if not inside
+    input_ids: np.ndarray
+    segment_ids: np.ndarray
+    context: slice
+    offsets: np.ndarray
+    golds: np.ndarray
 
-    def text(self, start, end):  # of positions start..end, inclusive
+    def text(self, start, end):
+        """The context's text of positions start..end, both inclusive."""
         first, last = start - self.context.start, end - self.context.start
         return self.question.context[self.offsets[first, 0] : self.offsets[last, 1]].strip()
 
 
 def make_windows(questions, tokenizer, max_length=384, stride=128, mark_overlap=False):
-    """Cut questions into windows of up to max_length tokens that share `stride` context tokens."""
-    # mark_overlap, for the toy model: context tokens that the question holds get segment 2.
-    tokenizer.no_truncation()  # which its file may ask for
-    tokenizer.no_padding()
-    if hasattr(tokenizer.model, "dropout"):
-        tokenizer.model.dropout = None
-    pair = tokenizer.encode("a", "b")
-    specials = [token for token, special in zip(pair.ids, pair.special_tokens_mask) if special]
-    cls, *separators, end = specials  # RoBERTa has two separators
+    """Cut questions into windows of up to max_length tokens that share `stride` context tokens.
+
+    [Question], tokenizers.Tokenizer -> [Window], in order. They are those of a pair truncated by
+    "only_second". InputError if a question leaves no room for `stride` + 1 tokens of a context that
+    has to be cut. mark_overlap, for the toy model: context tokens that the question holds get
+    segment 2.
+    """
+    # RoBERTa has two separators and one segment.
+    tokenizer, (cls, *separators, last), segment = plain_tokenizer(tokenizer)
     encoded = tokenize(questions, tokenizer)
     windows = []
     for q in questions:
@@ -176,15 +100,14 @@ def make_windows(questions, tokenizer, max_length=384, stride=128, mark_overlap=
         before = np.concatenate([[cls], question_ids, separators])
         room = max_length - len(before) - 1
         if room <= stride and room < len(context_ids):
-            raise InputError(
-                f"question {q.id}: no room for its context; see --max-length, --stride"
-            )
+            raise InputError(f"question {q.id}: no room for a context; see --max-length, --stride")
         for start, stop in window_bounds(len(context_ids), room, stride):
             context = slice(len(before), len(before) + stop - start)
-            input_ids = np.concatenate([before, context_ids[start:stop], [end]])
+            input_ids = np.concatenate([before, context_ids[start:stop], [last]])
             segment_ids = np.zeros_like(input_ids)
-            segment_ids[len(before) :] = pair.type_ids[-1]  # RoBERTa has one segment
+            segment_ids[len(before) :] = segment
             if mark_overlap:
+                # A slice of an array is a view: this writes into segment_ids.
                 segment_ids[context][np.isin(context_ids[start:stop], question_ids)] = 2
             spans = golds_inside(golds, start, stop)
             spans[spans >= 0] += len(before)
@@ -192,37 +115,9 @@ def make_windows(questions, tokenizer, max_length=384, stride=128, mark_overlap=
     return windows
 
 
-def tokenize(questions, tokenizer):
-    """Each distinct question and context once -> {text: (token ids (n,), offsets (n, 2))}."""
-    texts = list({text for q in questions for text in (q.question.strip(), q.context)})
-    encoded = {}
-    # A post-processor that trims offsets takes a word's first letter for a blank that was added.
-    processor, tokenizer.post_processor = tokenizer.post_processor, None
-    for k in range(0, len(texts), 1000):  # an encoding takes 150 bytes a token
-        part = texts[k : k + 1000]
-        for text, encoding in zip(part, tokenizer.encode_batch(part, add_special_tokens=False)):
-            encoded[text] = np.array(encoding.ids, np.int32), text_offsets(encoding.offsets, text)
-    tokenizer.post_processor = processor
-    return encoded
-
-
-def text_offsets(offsets, text):
-    """Offsets of tokens -> (n, 2), without the blank before a word, with all of its characters."""
-    # " Ben" at (3, 7) becomes (4, 7); "Malmo" at (0, 5), whose accent was stripped, (0, 6).
-    found, next_start = [], len(text)
-    for start, end in reversed(offsets):
-        while start < end and text[start] == " ":
-            start += 1
-        # On to the next token, blank, line end or control character.
-        while end < next_start and text[end] != " " and text[end].isprintable():
-            end += 1
-        found.append((start, end))
-        next_start = start
-    return np.array(found[::-1], np.int32).reshape(-1, 2)
-
-
 def window_bounds(length, room, stride):
     """Cut `length` tokens into (start, stop) of at most `room` that share `stride`.
+
     >>> window_bounds(10, room=5, stride=2)
     [(0, 5), (3, 8), (6, 10)]
     """
@@ -234,7 +129,9 @@ def window_bounds(length, room, stride):
 
 def token_spans(offsets, answers):
     """The first and last of the tokens that hold a character of each answer; -1, -1 if none do.
+
     (n, 2) offsets, k answers -> (k, 2) tokens.
+
     >>> token_spans(np.array([(0, 3), (4, 9), (9, 10)]), [Answer("pan", 6), Answer("x", -1)])
     array([[ 1,  1],
            [-1, -1]])
@@ -250,6 +147,9 @@ def token_spans(offsets, answers):
 
 def golds_inside(golds, start, stop):
     """The golds wholly in tokens start..stop-1, counted from `start`; -1, -1 for others (5.2).
+
+    (k, 2) tokens -> (k, 2).
+
     >>> golds_inside(np.array([(2, 3), (4, 6)]), 1, 5)
     array([[ 1,  2],
            [-1, -1]])
@@ -259,19 +159,26 @@ def golds_inside(golds, start, stop):
 
 
 class Batch(NamedTuple):
-    """B windows, padded to the longest of them. Index 0 of two is the start, 1 the end."""
+    """B windows as tensors, padded to T positions. Index 0 of two is the start, 1 the end.
 
-    input_ids: torch.Tensor  # (B, T) int64
-    segment_ids: torch.Tensor  # (B, T) int64
-    mask: torch.Tensor  # (B, T) bool, False where padded
-    context_mask: torch.Tensor  # (B, T) bool, True on context tokens
-    labels: torch.Tensor  # (2, B, T) float, 1 at the ends of golds inside
-    positions: torch.Tensor  # (2, B) int64 of the first gold; 0, [CLS], if outside
+    input_ids, segment_ids (B, T) int64; mask (B, T) bool, False where padded; context_mask (B, T)
+    bool, True on context tokens; labels (2, B, T) float, 1 at the ends of all golds inside;
+    positions (2, B) int64, the ends of the first gold, or 0, [CLS], if it is not inside.
+    """
+
+    input_ids: torch.Tensor
+    segment_ids: torch.Tensor
+    mask: torch.Tensor
+    context_mask: torch.Tensor
+    labels: torch.Tensor
+    positions: torch.Tensor
 
 
 def collate(windows, device="cpu"):
-    """[Window] -> Batch."""
-    B, T = len(windows), max(len(window.input_ids) for window in windows)
+    """[Window] -> Batch, padded to the least multiple of 32 that holds the longest window."""
+    longest = max(len(window.input_ids) for window in windows)
+    # Few lengths: a CPU keeps compiled kernels for each, gigabytes for hundreds.
+    B, T = len(windows), 32 * math.ceil(longest / 32)
     input_ids, segment_ids = np.zeros((2, B, T), np.int64)
     mask, context_mask = np.zeros((2, B, T), bool)
     labels, positions = np.zeros((2, B, T), np.float32), np.zeros((2, B), np.int64)
@@ -291,213 +198,576 @@ def collate(windows, device="cpu"):
 
 
 def length_bucketed(lengths, batch_size, rng):
-    """Shuffled batches of indices of nearly equal length, so that little is padding."""
+    """Batches, in random order, of the indices of things of like length, so that little is padding.
+
+    n lengths, a numpy Generator -> [index array of batch_size; one may be smaller].
+    """
     order = rng.permutation(len(lengths))
     order = order[np.argsort(np.array(lengths)[order], kind="stable")]
     batches = np.split(order, range(batch_size, len(order), batch_size))
     return [batches[k] for k in rng.permutation(len(batches))]
 
 
-# --- Synthetic answers (5.3) and attacks (6) --------------------------------------------------
-SENTENCE_END = re.compile(  # but not after an initial or an abbreviation
-    r"(?<!\b[A-Z])(?<!\s[a-z])(?<!\b(?:Mr|Dr|St|Jr|vs))[.!?][\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9])"
+# --- Synthetic answers (5.3) -----------------------------------------------------------------
+# paper: a language model wrote them, and they go first, in the middle or last. here: rules, and
+# any sentence bound; an answer is exchanged for that of another question which asks for the same.
+
+# The mark that ends a sentence, with quotes and blanks after it; not in "J. Lee", "p. 3", "e.g. Ada"
+# (the first two lookbehinds) or "Dr. Lee". The next sentence begins with a capital or a digit.
+SENTENCE_END = re.compile(
+    r"(?<!\b[A-Z])(?<![\s.][a-z])(?<!\b(?:Mr|Dr|St|Jr|vs))[.!?][\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9])"
 )
-NAME = r"(?:(?:[A-Z]\.)+|[A-Z][\w-]*)"
-ENTITY = re.compile(rf"(?<=\s){NAME}(?: {NAME})*|\b\d[\d,.]*\b")
-AUXILIARY = r"\b(?:is|are|was|were|do|does|did|can|could|will|would|has|have|had|should|may)\b"
-WH_PHRASE = re.compile(  # "what kind of day" before an auxiliary, "how many", or a word
-    rf"(?i)\b(?:(?:what|which|whose|how)(?: [^\s?]+){{0,5}}?(?= {AUXILIARY}| ?\?*$)|how \S+"
-    r"|who|whom|when|where|why|what|which|whose|how)\b"
+AUX = r"\b(?:is|are|was|were|do|does|did|can|could|will|would|has|have|had|should|may)\b(?!['’])"
+# What gives way to the answer where a question becomes a statement.
+WH_PHRASE = re.compile(
+    # [What kind of day] was it?
+    rf"(?i)\b(?:(?:what|which|whose|how)(?: [^\s?]+){{0,4}}?(?= {AUX})"
+    # It was new on [what day]?
+    r"|(?<= )(?:what|which|whose)(?: [^\s?]+){0,4}(?= ?\?*$)"
+    # [Which day] came? [How many] came? Else the wh-word alone: [Who] came?
+    r"|(?:how|which|whose) [^\s?]+|who|whom|when|where|why|what|which|whose|how)\b"
 )
-MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
-DATE = rf"(?:{MONTH}|[12]\d{{3}}s?|\d+\w\w century|\d+ (?:BC|AD))\b"
-DIGIT = r"(?:\d|(?:one|two|three|four|five|six|seven|eight|nine|ten|\w+teen|twenty|fifty|half)\b)"
-KINDS = {  # the first that fits an answer
-    "year": r"1\d{3}|20\d\d",
-    "date": rf"(?:(?:[a-z-]+|In|The|\d\d?) ){{,4}}{DATE}.{{,15}}",
-    "number": rf"(?i)(?:about |over |more than )?[$£€]?{DIGIT}.*",
-    "name": r"\W?(?:[Tt]he )?[A-ZÀ-Þ]\S*(?:(?: [a-z]{1,4}| \W)* [A-ZÀ-Þ\d]\S*)*",
-    "words": ".*",
-}
-SHAPES = "[$£€]", "%|percent", "(?i)^(?:the|an?) ", ", | and | or ", " (?:the|its|their) ", "[^s]s$"
-SHAPES += AUXILIARY, r"(?i)^(?:to|in|by|as|at|for|from|with|on|when|after) ", "^[a-z]+ing"
-SHAPES += (
-    "(?:al|ic|[^f]ive|ous|ed|ly)$",
-    "(?:st|nd|rd|th)$",
-    r"\b(?:year|month|day|hour|minute)s?\b",
+# The noun that a question asks for.
+NOUN = re.compile(
+    # "What", "What was the"
+    r"\b(?:[Ww]hat|[Ww]hich|[Ww]hose)(?: (?:is|are|was|were) (?:an?|the))?"
+    # " kind of"; " first American"
+    rf"(?: (?:kind|type|sort|form|name)s? of)?(?: (?!{AUX})[\w'-]+){{0,3}}?"
+    # " city", if " was", " of" or "?" follows it
+    rf" (?!{AUX})([a-z][\w'-]+)(?= (?:{AUX}|of|for|in|on|to|that|who|at|from|by)\b|\?)"
 )
-STOP_WORDS = set("a an the of in on to for is are was were do does did has have had".split())
-STOP_WORDS |= set("be can will what which who whom whose when where why how many much s".split())
-ATTACKS = "addonesent", "negation", "information-seeking"
-
-
-@cache
-def answer_type(text):
-    """What answers that are exchanged share: kind, number of words, and as many SHAPES as can be."""
-    kind = next(kind for kind in KINDS if re.fullmatch(KINDS[kind], text, re.DOTALL))
-    return kind, min(len(text.split()), 3), *(bool(re.search(shape, text)) for shape in SHAPES)
-
-
-def answer_pool(questions):
-    """Texts of first golds to draw from; none that opens or ends a sentence, or ends in "'s"."""
-    asked = "".join(q.question for q in questions)
-    if len(re.findall("[A-Za-zÀ-ɏ]", asked)) < len(re.findall(r"\w", asked)) / 2:
-        print("Made sentences are English", file=sys.stderr)
-    pool = []
-    for q in questions:
-        for gold in q.answers[:1]:
-            before = q.context[: max(0, gold.start)].rstrip(" \"'“‘(")
-            whole = re.search(r"^(?!not ).*[\w%)\"”](?<!['’]s)$", gold.text)
-            if before and before[-1] not in ".!?" and whole:
-                pool.append(gold.text)
-    return pool
-
-
-def another_answer(text, context, pool, rng):
-    """An answer of the pool, not in the context, of the type of `text` or nearly so; or None."""
-    wanted, held = answer_type(text), context.lower()
-    drawn = dict.fromkeys(rng.choices(pool, k=500) if pool else [])
-    alike = [other for other in drawn if answer_type(other)[:4] == wanted[:4]]
-    alike.sort(key=lambda other: sum(a != b for a, b in zip(answer_type(other), wanted)))
-    return next((other for other in alike if other.lower() not in held), None)
+FUNCTION_WORDS = set("a an the to in by as at for from with on of and because when after".split())
 
 
 def sentence_bounds(context):
-    """Where sentences begin, and the end of the text."""
+    """Where sentences begin, and the end of the text: offsets.
+
+    >>> sentence_bounds('See p. 3, e.g. Dr. J. S. Lee "left." (It was 3.) 12 stayed!')
+    [0, 37, 49, 59]
+    """
     return [0] + [match.end() for match in SENTENCE_END.finditer(context)] + [len(context)]
 
 
-def synthetic_answer(question, pool, rng, kind="mixed"):
-    """Add a sentence with another answer to the same question; both are gold (5.3). Or None."""
-    # paper: a language model wrote it. here: a rule, and it goes to any sentence bound. ours: a
-    # "distractor" is the gold's sentence about other names, or denied; what it says is no gold.
-    asked, context, golds = question.question, question.context, question.answers
-    if not golds or any(gold.start == UNLOCATED for gold in golds):
-        return None
-    other = another_answer(golds[0].text, context, pool, rng)
-    if other is None:
-        return None
-    bounds = sentence_bounds(context)
-    start, end = golds[0].start, golds[0].start + len(golds[0].text)
-    # "evidence": the gold's own sentence, with the other answer between `before` and `after`.
-    before = context[max(b for b in bounds if b <= start) : start]
-    after = context[end : min(b for b in bounds if b >= end)].rstrip()
-    names_gold = any(gold.text.lower() in f"{before} {after}".lower() for gold in golds)
-    if kind == "distractor":
-        denied = re.sub(rf".*{AUXILIARY}(?! no)(?=[^,;:]*$)", r"\g<0> not", before, count=1)
-        changed = sorted({denied, exchange_names(before, asked, context, pool, rng)} - {before})
-        if names_gold or not changed:
-            return None
-        before = rng.choice(changed)
-    elif kind == "template" or names_gold or (kind == "mixed" and rng.random() < 0.5):
-        # "template": "<question> is <answer>.", also where evidence would name a gold once more.
-        before, after = asked.rstrip("? ") + " is ", "."
-    other = fitted(other, before)
-    if not re.search(r"[.!?][\"'”’)\]]*$", other + after):
-        after += "."
-    inside_gold = {b for b in bounds for a in golds if a.start < b < a.start + len(a.text)}
-    slot = rng.choice([b for b in bounds if b not in inside_gold])
-    left = " " if slot == len(context) else ""
-    sentence = left + before + other + after + ("" if left else " ")
-    moved = [Answer(a.text, a.start + len(sentence) * (a.start >= slot)) for a in golds]
-    if kind != "distractor":
-        moved.append(Answer(other, slot + len(left + before)))
-    return replace(question, context=context[:slot] + sentence + context[slot:], answers=moved)
+def word_shape(word):
+    """A function word itself, or what stands for words of the same look.
+
+    >>> [word_shape(word) for word in "In 1912 30,000% of Swedish lakes freezing".split()]
+    ['in', 'year', '0%', 'of', 'Name', '-s', '-ing']
+    """
+    if word.lower() in FUNCTION_WORDS:
+        return word.lower()
+    if re.search(r"\d", word):
+        return "year" if re.fullmatch(r"[12]\d{3}", word) else re.sub("[^%$£€]+", "0", word)
+    ending = re.search(r"\w{3}(s|ing|ed|ly)$", word)
+    return "Name" if word[0].isupper() else f"-{ending[1]}" if ending else "word"
+
+
+def answer_form(text):
+    """The shapes of its first four words: "the League of Nations" -> "the Name of Name"."""
+    return " ".join(map(word_shape, text.split()[:4]))
+
+
+def answer_types(question_text, answer_text):
+    """What an answer is exchanged by, the narrowest first: what is asked for, and the wh-word.
+
+    Each with the answer's form, then with the form's first word and the number of words up to 4. What
+    is asked for: a noun, or else the wh-word with the word after it or the question's last word.
+
+    >>> answer_types("In which American city did Ada live?", "New York")
+    [('city', 'Name Name'), ('city', 'Name', 2), ('which', 'Name Name'), ('which', 'Name', 2)]
+    >>> for question in (
+    ...     "What was the population of Oslo?",
+    ...     "What kind of lake is it?",
+    ...     "How many are there?",
+    ...     "Where was she born?",
+    ... ):
+    ...     print(answer_types(question, "")[0][0])
+    population
+    lake
+    how many
+    where born?
+    """
+    phrase = WH_PHRASE.search(question_text)
+    wh_word, *rest = phrase[0].lower().split() if phrase else ["what"]
+    noun = NOUN.search(question_text)
+    word = (rest or question_text.split(" ")[-1:])[0]
+    asked = noun[1] if noun else f"{wh_word} {word}"
+    form = answer_form(answer_text)
+    outline = (form.partition(" ")[0], min(len(answer_text.split()), 4))
+    return [(asked, form), (asked, *outline), (wh_word, form), (wh_word, *outline)]
+
+
+def answer_pool(questions):
+    """What another_answer draws from: {type: texts of first golds, each text once}.
+
+    A form alone is a type as well. Left out: a text that opens a sentence (its capital may not be its
+    own) or has no place, that begins with "not", or that ends in "'s" or a mark like a comma.
+    """
+    asked = "".join(q.question for q in questions)
+    if len(re.findall("[A-Za-zÀ-ɏ]", asked)) < len(re.findall(r"\w", asked)) / 2:
+        print("made sentences are English", file=sys.stderr)
+    pool = defaultdict(dict)
+    for q in [q for q in questions if q.answers]:
+        gold = q.answers[0]
+        before = q.context[: max(0, gold.start)].rstrip(" \"'“‘(")
+        clean = re.search(r"^(?!not ).*[\w%)\"”](?<!['’]s)$", gold.text)
+        if before and before[-1] not in ".!?" and clean:
+            for kind in (*answer_types(q.question, gold.text), answer_form(gold.text)):
+                pool[kind][gold.text] = None
+    return {kind: list(texts) for kind, texts in pool.items()}
+
+
+def draw(types, context, pool, rng):
+    """A text of the first of these types with one, of 20 drawn, that the context has not; or None."""
+    context = context.lower()
+    for kind in types:
+        texts = pool.get(kind, [])
+        for text in rng.sample(texts, min(20, len(texts))):
+            if text.lower() not in context:
+                return text
+    return None
+
+
+def another_answer(question, pool, rng):
+    """Another text that might answer the question, not in its context; or None.
+
+    >>> pool = {"Name": ["Oslo"], ("who", "Name Name"): ["Ben Cole", "Ada Lee"]}
+    >>> another_answer(Question("q", "Who?", "Ada Lee.", [Answer("Ada Lee", 0)]), pool, random)
+    'Ben Cole'
+    """
+    answers = question.answers
+    types = answer_types(question.question, answers[0].text) if answers else []
+    return draw(types, question.context, pool, rng)
 
 
 def fitted(text, before):
-    """A text as it stands after `before`: no second article, a capital first in a sentence."""
+    """A text as it stands after `before`: no second article, a capital first in a sentence.
+
+    >>> fitted("the lake", "Ada saw the "), fitted("the lake", "")
+    ('lake', 'The lake')
+    """
     if re.search(r"(?i)\b(?:a|an|the) $", before):
         text = re.sub(r"(?i)^(?:a|an|the) ", "", text)
     return text if before else text[0].upper() + text[1:]
 
 
-def add_synthetic_answers(questions, share, seed=0, kind="mixed"):
-    """The questions, a share of the answerable ones with a synthetic answer if one is found."""
+def evidence(question, other):
+    """The first gold's sentence with another answer in its place: what stands before and after it.
+
+    And whether it still names a gold.
+
+    >>> evidence(Question("q", "Who?", "It rained. Then Ada came. So", [Answer("Ada", 16)]), "Ben")
+    ('Then ', ' came.', False)
+    """
+    context, gold = question.context, question.answers[0]
+    bounds, end = sentence_bounds(context), gold.start + len(gold.text)
+    first = max(bound for bound in bounds if bound <= gold.start)
+    last = min(bound for bound in bounds if bound >= end)
+    before, after = context[first : gold.start], context[end:last].rstrip()
+    sentence = f"{before}{other}{after}".lower()
+    return before, after, any(gold.text.lower() in sentence for gold in question.answers)
+
+
+def insert_sentence(question, before, answer, after, rng):
+    """Put the sentence before + answer + after at a random sentence bound, not inside a gold.
+
+    -> the changed Question, with its golds moved, and the Answer in the new sentence.
+    """
+    answer = fitted(answer, before)
+    sentence = before + answer + after
+    if not re.search(r"[.!?][\"'”’)\]]*$", sentence):
+        sentence += "."
+    context, golds = question.context, question.answers
+    inside = {k for gold in golds for k in range(gold.start + 1, gold.start + len(gold.text))}
+    slot = rng.choice([bound for bound in sentence_bounds(context) if bound not in inside])
+    piece = f" {sentence}" if slot == len(context) else f"{sentence} "
+    changed = context[:slot] + piece + context[slot:]
+    moved = [replace(g, start=g.start + len(piece)) if g.start >= slot else g for g in golds]
+    inserted = Answer(answer, slot + piece.index(sentence) + len(before))
+    return replace(question, context=changed, answers=moved), inserted
+
+
+def synthetic_answer(question, pool, rng, kind="mixed"):
+    """Add a sentence with another answer to the same question, which is gold too (5.3). Or None.
+
+    kind: "evidence", the sentence of the first gold with the other answer in its place;
+    "template", "<question> is <answer>.", also taken where evidence would name a gold once more; or
+    "mixed", one or the other by chance.
+    """
+    other = another_answer(question, pool, rng)
+    if other is None or any(gold.start == UNLOCATED for gold in question.answers):
+        return None
+    before, after, names_gold = evidence(question, other)
+    if kind == "template" or names_gold or (kind == "mixed" and rng.random() < 0.5):
+        before, after = question.question.rstrip("? ") + " is ", "."
+    changed, synthetic = insert_sentence(question, before, other, after, rng)
+    return replace(changed, answers=[*changed.answers, synthetic])
+
+
+def add_sentences(questions, share, make, seed=0):
+    """The questions, a share of them with a sentence that `make` adds where it can.
+
+    make: synthetic_answer or distractor.
+    """
     pool, rng, changed = answer_pool(questions), random.Random(seed), []
     for q in questions:
-        made = synthetic_answer(q, pool, rng, kind) if rng.random() < share else None
+        made = make(q, pool, rng) if rng.random() < share else None
         changed.append(made or q)
     return changed
 
 
-def mislead(question, asked, pool, rng):
-    """Append the words of `asked` as a statement with a fake answer in the wh-phrase's place."""
-    phrase = WH_PHRASE.search(asked)
-    if not question.answers or phrase is None:
-        return None
-    fake = another_answer(question.answers[0].text, question.context, pool, rng)
-    if fake is None:
-        return None
-    before, after = asked[: phrase.start()], asked[phrase.end() :].rstrip("? ")
-    sentence = before + fitted(fake, before) + after + "."
-    return replace(question, context=f"{question.context} {sentence}")
+# === Around the method: not needed to understand it ===========================================
+
+
+class InputError(Exception):
+    """What a user gave cannot be used; the message says what to do."""
+
+
+@contextmanager
+def refusing(what):
+    """Turn errors about a user's file, which libraries raise in many kinds, into an InputError."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    # The library tokenizers panics with what is no Exception.
+    except BaseException as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(f"{what}: {reason}") from None
+
+
+# --- Tokens ----------------------------------------------------------------------------------
+# Format characters of words: soft hyphen, zero-width joiners, and the letters that make a flag.
+GLUE = {"\u00ad", "\u200c", "\u200d", *map(chr, range(0xE0020, 0xE0080))}
+
+
+def plain_tokenizer(tokenizer):
+    """A tokenizer that only encodes, and what it would put around a pair of texts.
+
+    -> a copy that neither cuts, pads, draws nor adds anything (the caller's own stays as it is), ids
+    of the special tokens of a pair in their order, segment id of the second text.
+    """
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    if hasattr(tokenizer.model, "dropout"):
+        tokenizer.model.dropout = None
+    # The second, a letter of Sumer, fails where there is no token for unknown letters.
+    pair = tokenizer.encode("a", "\U00012000")
+    special = [token for token, own in zip(pair.ids, pair.special_tokens_mask) if own]
+    # Else one that trims offsets takes a word's first letter for a blank that was added.
+    tokenizer.post_processor = None
+    return tokenizer, special, pair.type_ids[-1]
+
+
+def tokenize(questions, tokenizer):
+    """Each distinct question and context once -> {text: (token ids (n,), offsets (n, 2))}."""
+    texts = list({text for q in questions for text in (q.question.strip(), q.context)})
+    encoded = {}
+    for text, encoding in zip(texts, tokenizer.encode_batch(texts, add_special_tokens=False)):
+        encoded[text] = np.array(encoding.ids, np.int32), text_offsets(encoding.offsets, text)
+    return encoded
+
+
+def text_offsets(offsets, text):
+    """Offsets of tokens -> (n, 2), without the blank before a word, and to the end of the word.
+
+    Here of " Ben", and of "Malmo" with an accent that the tokenizer has stripped off its end:
+
+    >>> text_offsets([(0, 2), (2, 6), (6, 9), (9, 12)], "in Ben Malmo\\u0308 x").tolist()
+    [[0, 2], [3, 6], [7, 9], [9, 13]]
+    """
+    # The last token first, since each may grow up to the start of the next.
+    found, limit = [], len(text)
+    for start, end in reversed(offsets):
+        while start < end and text[start] == " ":
+            start += 1
+        # Extend to the next token, a blank, a line end, a control or a format character.
+        while end < limit and (text[end] in GLUE or (text[end] != " " and text[end].isprintable())):
+            end += 1
+        found.append((start, end))
+        limit = start
+    return np.array(found[::-1], np.int32).reshape(-1, 2)
+
+
+# --- Files -----------------------------------------------------------------------------------
+
+
+def read_questions(path_or_name, labelled=True):
+    """Questions of a SQuAD file or of a name in TOY -> [Question], or InputError.
+
+    SQuAD v1.1 and v2.0, flat rows, JSON Lines; gzipped or not. Unless labelled, answers stay unread.
+    """
+    if path_or_name in TOY:
+        return toy_corpus(*TOY[path_or_name])
+    path, questions = Path(path_or_name), {}
+    with refusing(path):
+        for record in read_records(path):
+            with refusing(f"question {record.get('id', len(questions) + 1)}"):
+                question = read_question(record, labelled)
+                if question.id in questions:
+                    raise ValueError("its id occurs twice")
+            questions[question.id] = question
+        if not questions:
+            raise ValueError("it holds no questions")
+    lost = [q.id for q in questions.values() if UNLOCATED in (a.start for a in q.answers)]
+    if lost:
+        print(f"{path}: {len(lost)} have an answer out of place: {lost[:5]}", file=sys.stderr)
+    return list(questions.values())
+
+
+def read_records(path):
+    """What a file says of each question, with the context and title that it says once for many."""
+    for article in objects("data", read_json(path)):
+        for block in objects("paragraphs", article.get("paragraphs", [article])):
+            # A flat row is its own article and block.
+            for row in objects("qas", block.get("qas", [block])):
+                yield {"context": block.get("context"), "title": article.get("title")} | row
+
+
+def objects(name, value):
+    """A list of JSON objects, as it is; ValueError for anything else."""
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ValueError(f"{name} is no list of objects; see Formats in README.md")
+    return value
+
+
+def read_json(path):
+    """The list of a JSON file, or that under "data", or a value from each line (JSON Lines)."""
+    content = path.read_bytes()
+    if content.startswith(b"PAR1"):
+        how = 'pandas.read_parquet(FILE).to_json(NEW, orient="records", lines=True)'
+        raise ValueError(f"this is Parquet, not SQuAD JSON; {how} writes it")
+    if content.startswith(b"\x1f\x8b"):
+        content = gzip.decompress(content)
+    text = content.decode("utf-8-sig")
+    lines = {n: line for n, line in enumerate(text.split("\n"), 1) if line.strip()}
+    if [line.strip()[0] for line in lines.values()][:2] == ["{", "{"]:
+        return [read_line(n, line) for n, line in lines.items()]
+    value = json.loads(text)
+    return value.get("data", [value]) if isinstance(value, dict) else value
+
+
+def read_line(number, line):
+    """A line of JSON Lines; ValueError with its number in the file."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {number}, column {error.colno}: {error.msg}") from None
+
+
+def read_question(record, labelled):
+    """The fields of a question and its paragraph -> Question; ValueError says what is wrong."""
+    wanted = {"id": str | int, "question": str, "context": str}
+    if labelled:
+        wanted = {**wanted, "answers": list | dict, "is_impossible": bool | None}
+    impossible, golds = record.get("is_impossible"), record.get("answers")
+    if impossible is True and golds is None:
+        record["answers"] = golds = []
+    wrong = [name for name, kinds in wanted.items() if not isinstance(record.get(name), kinds)]
+    if wrong:
+        what = f"{', '.join(wrong)}: missing, or of a wrong kind; see Formats in README.md"
+        raise ValueError(f"{what}; among {', '.join(record)}")
+    # A question of SQuAD's begins with 25,000 blanks.
+    context, asked = record["context"], record["question"].strip()
+    answers = read_answers(golds, context) if labelled else []
+    # One of the two must be true.
+    if labelled and impossible is not None and impossible == bool(answers):
+        raise ValueError(f"is_impossible is {impossible}, with {len(answers)} answers")
+    return Question(str(record["id"]), asked, context, answers, str(record.get("title") or ""))
+
+
+def read_answers(golds, context):
+    """A list of objects, or an object of lists as the Hub has it -> [Answer]; or ValueError."""
+    if isinstance(golds, dict):
+        texts, starts = golds.get("text"), golds.get("answer_start", [])
+        if not (isinstance(texts, list) and isinstance(starts, list)):
+            raise ValueError("answers holds one text and not a list of them")
+        golds = [{"text": t, "answer_start": s} for t, s in zip_longest(texts, starts)]
+    answers = []
+    for gold in objects("answers", golds):
+        text, start = gold.get("text"), str(gold.get("answer_start"))
+        if not isinstance(text, str):
+            raise ValueError(f"the text of an answer is {text}, no text")
+        # Some files have an empty one for none.
+        if not text.strip():
+            continue
+        if not re.fullmatch(r"-?\d+(\.0)?", start):
+            raise ValueError(f"answer_start of {text!r} is {start}, no whole number")
+        start = int(float(start))
+        if start < 0 or not context.startswith(text, start):
+            start = context.find(text) if context.count(text) == 1 else UNLOCATED
+        answers.append(Answer(text, start))
+    return answers
+
+
+def write_file(path, content):
+    """Write bytes, or anything else as JSON, whole or not at all; through a link; or InputError."""
+    with refusing(f"{path} cannot be written; choose another place"):
+        if not isinstance(content, bytes):
+            content = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False).encode()
+        # A device or a named pipe is written into; else a draft takes the file's name.
+        special = Path(path).exists() and not Path(path).is_file()
+        path = Path(path) if special else Path(path).resolve()
+        draft = path if special else path.with_name(f".{path.name}.tmp")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(content)
+        if not special:
+            draft.replace(path)
+
+
+# --- Attacks (6), and sentences that are no gold ---------------------------------------------
+# paper: a language model, taggers and WordNet found what to change. here: rules, as above.
+ATTACKS = "addonesent", "negation", "information-seeking"
+DENIAL = r"(?i:\b(?:not?|never|none|nobody|nothing)\b|n['’]t\b)"
+NAME = r"(?:(?:[A-Z]\.)+|[A-Z][\w-]*)"
+NAME_OR_NUMBER = re.compile(rf"\b{NAME}(?: {NAME})*|\b\d[\d,.]*\b")
+COMMON = "a an the of in on to for is are was were do does did has have had be can will many much s"
+STOP_WORDS = {*COMMON.split(), *"what which who whom whose when where why how".split()}
+
+
+def attack(questions, kind, seed=0):
+    """The questions that one of ATTACKS can change, changed -> [Question]."""
+    if kind == "information-seeking":
+        return rematch(questions)
+    pool, rng = answer_pool(questions), random.Random(seed)
+    change = negate if kind == "negation" else add_one_sentence
+    return list(filter(None, (change(q, pool, rng) for q in questions)))
+
+
+def add_one_sentence(question, pool, rng):
+    """AddOneSent-like attack: a statement about other names and numbers, appended (6); or None."""
+    asked = exchange_names(question.question, question, pool, rng)
+    return append_statement(question, asked, pool, rng) if asked != question.question else None
 
 
 def negate(question, pool, rng):
     """Negation-like attack: "Where was Ada born?" appended as "Oslo was not Ada born." (6)."""
     # paper: "not" before the first adjective. here: after the first auxiliary, with no tagger.
-    asked, found = re.subn(AUXILIARY, r"\g<0> not", question.question, count=1)
-    if not found or re.search(r"(?i)\bnot?\b|n't\b", question.question):
+    asked, found = re.subn(AUX, r"\g<0> not", question.question, count=1)
+    if not found or re.search(DENIAL, question.question):
         return None
-    return mislead(question, asked, pool, rng)
+    return append_statement(question, asked, pool, rng)
 
 
-def add_one_sentence(question, pool, rng):
-    """AddOneSent-like attack: a statement about other names and numbers, appended (6)."""
-    changed = exchange_names(question.question, question.question, question.context, pool, rng)
-    return mislead(question, changed, pool, rng) if changed != question.question else None
+def append_statement(question, asked, pool, rng):
+    """Append the words of `asked` as a statement with a fake answer in the wh-phrase's place.
+
+    >>> for asked in (
+    ...     "What kind of day was it?",
+    ...     "It was new on what day?",
+    ...     "Which day is new?",
+    ...     "How many days are new?",
+    ...     "What made the day?",
+    ... ):
+    ...     print(WH_PHRASE.search(asked)[0])
+    What kind of day
+    what day
+    Which day
+    How many days
+    What
+    """
+    phrase = WH_PHRASE.search(asked)
+    fake = another_answer(question, pool, rng)
+    if phrase is None or fake is None:
+        return None
+    before, after = asked[: phrase.start()], asked[phrase.end() :].rstrip("? ")
+    statement = before + fitted(fake, before) + after + "."
+    return replace(question, context=f"{question.context} {statement}")
 
 
-def exchange_names(text, asked, context, pool, rng):
-    """A text with others, new to the context, for the names and numbers that `asked` holds too."""
+def exchange_names(text, question, pool, rng):
+    """A text with others of their form for the names and numbers that the question has too.
+
+    The question's first word does not count: it has a capital anyway.
+
+    >>> pool = {"Name Name": ["Ben Cole"], "0": ["8"]}
+    >>> question = Question("q", "Who saw Ada Lee and 12 more?", "", [])
+    >>> exchange_names("Then Ada Lee, one of 12, saw 120.", question, pool, random)
+    'Then Ben Cole, one of 8, saw 120.'
+    """
+    # Longest first, so that "Ada Lee" is tried before "Ada".
+    later_words = question.question.partition(" ")[2]
+    names = sorted(NAME_OR_NUMBER.findall(later_words), key=len, reverse=True)
 
     def exchanged(match):
-        other = another_answer(match[0], context, pool, rng) if match[0] in asked else None
+        other = draw([answer_form(match[0])], question.context, pool, rng)
         return match[0] if other is None else fitted(other, text[: match.start()])
 
-    return ENTITY.sub(exchanged, text)
+    pattern = "|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in names)
+    return re.sub(pattern, exchanged, text) if pattern else text
+
+
+def distractor(question, pool, rng):
+    """Add the gold's sentence with another answer, denied or about other names: no gold. Or None.
+
+    Only words before the gold are changed.
+    """
+    # ours: the paper has none.
+    other = another_answer(question, pool, rng)
+    if other is None or any(gold.start == UNLOCATED for gold in question.answers):
+        return None
+    before, after, names_gold = evidence(question, other)
+    changed = {denied(before), exchange_names(before, question, pool, rng)} - {before}
+    if names_gold or not changed:
+        return None
+    return insert_sentence(question, rng.choice(sorted(changed)), other, after, rng)[0]
+
+
+def denied(text):
+    """A text with "not" after its last auxiliary, unless it is denied or in an earlier clause.
+
+    >>> denied("So it was known by "), denied("It was notable for ")
+    ('So it was not known by ', 'It was not notable for ')
+    >>> denied("No lake was at "), denied("It was new, and near ")
+    ('No lake was at ', 'It was new, and near ')
+    """
+    # Atomic, (?>: where a clause ends after the last auxiliary, no earlier one is tried.
+    return re.sub(rf"(?s)^(?!.*{DENIAL})(?>.*{AUX})(?=[^,;:]*$)", r"\g<0> not", text)
 
 
 def rematch(questions):
-    """Information-seeking unanswerables: questions moved to the likest paragraph without a gold."""
+    """Information-seeking unanswerables: questions moved to the likest paragraph without a gold.
+
+    [Question] -> [Question]. A paragraph of the same article is liker the more words of the question
+    it has, each with the weight 1 / paragraphs that have it.
+    """
+    # paper: TF-IDF over all data, hard cases kept by six models. here: these weights, one article.
     words = {q.context: set(re.findall(r"\w+", q.context.lower())) for q in questions}
     holders = Counter(word for found in words.values() for word in found)
-    articles = defaultdict(dict)  # title: {context: its words}
-    for q in questions:
-        articles[q.title][q.context] = words[q.context]
+    articles, indices = defaultdict(list), defaultdict(list)
+    # indices: (title, word) -> which contexts of that article have the word
+    for title, context in dict.fromkeys((q.title, q.context) for q in questions):
+        for word in words[context]:
+            indices[title, word].append(len(articles[title]))
+        articles[title].append(context)
     moved = []
     for q in questions:
-        asked = set(re.findall(r"\w+", q.question.lower())) - STOP_WORDS
-        scores = {}
-        for context, found in articles[q.title].items():
+        likeness = np.zeros(len(articles[q.title]))
+        for word in sorted(set(re.findall(r"\w+", q.question.lower())) - STOP_WORDS):
+            if (q.title, word) in indices:
+                likeness[indices[q.title, word]] += 1 / holders[word]
+        # The likest that will do.
+        while q.answers and likeness.max() > 0:
+            context = articles[q.title][likeness.argmax()]
             holds_gold = any(gold.text.lower() in context.lower() for gold in q.answers)
             if context != q.context and not holds_gold:
-                scores[context] = sum(1 / holders[word] for word in sorted(asked & found))
-        best = max(scores, key=scores.get, default=None)
-        if q.answers and best is not None and scores[best] > 0:
-            moved.append(Question(q.id + "-rematched", q.question, best, [], q.title))
+                moved.append(Question(q.id + "-rematched", q.question, context, [], q.title))
+                break
+            likeness[likeness.argmax()] = 0
     return moved
 
 
-def attack(questions, kind, seed=0):
-    """The questions that one of ATTACKS can change, changed."""
-    if kind == "information-seeking":
-        return rematch(questions)
-    pool, rng = answer_pool(questions), random.Random(seed)
-    change = negate if kind == "negation" else add_one_sentence
-    changed = [change(q, pool, rng) for q in questions]
-    return [q for q in changed if q is not None]
-
-
 # --- The toy corpus --------------------------------------------------------------------------
-TOY = {"toy-train": (16000, 0, "plain"), "toy-dev": (1000, 1, "plain")}
-TOY |= {f"toy-{kind}": (1000, 1, kind) for kind in ATTACKS}
+# name: questions, seed, kind
+TOY_ATTACKED = {f"toy-{kind}": (1000, 1, kind) for kind in ATTACKS}
+TOY = {"toy-train": (16000, 0, "plain"), "toy-dev": (1000, 1, "plain"), **TOY_ATTACKED}
 FIRST_NAMES = "Ada Ben Cora Dan Elsa Finn Gina Hugo Ines Jack Kira Liam Mona Nils Olga Paul".split()
 LAST_NAMES = "Abel Berg Cole Dunn Eads Ford Gray Hale Ivers Jung Kerr Lowe Moss Nash Orr".split()
 CITIES = "Arlon Brast Celle Dorin Ettal Fargo Ghent Horst Imola Jena Kolm Lodi Mesa Narva".split()
 FIRMS = "Acton Bolt Crest Delta Ember Flux Gamma Helix Icon Jolt Krona Lumen Mango Nova".split()
-RELATIONS = {  # question: (answers, statements); {p}: a person, {a}: the answer
+# Question: (answers, statements); {p}: a person, {a}: the answer.
+RELATIONS = {
     "Where was {p} born?": (CITIES, ["{p} was born in {a}", "{a} was the home town of {p}"]),
     "In which city did {p} study?": (CITIES, ["{p} studied in {a}", "{p} went to school in {a}"]),
     "Which company was founded by {p}?": (FIRMS, ["{p} founded {a}", "{a} was set up by {p}"]),
@@ -507,13 +777,17 @@ RELATIONS = {  # question: (answers, statements); {p}: a person, {a}: the answer
 
 
 def toy_corpus(n, seed, kind="plain"):
-    """n questions like SQuAD 2.0's, four to a context; two are unanswerable, about near misses."""
+    """n questions like SQuAD 2.0's, four to a context; two are unanswerable, about near misses.
+
+    kind: "plain" or one of ATTACKS, made of the plain ones.
+    """
     rng, questions, known = random.Random(seed), [], {}
     while len(questions) < n:
         title = f"toy {len(questions) // 40}"
         first, last = rng.sample(FIRST_NAMES, 2), rng.sample(LAST_NAMES, 3)
         people = [f"{first[0]} {last[0]}", f"{first[0]} {last[1]}", f"{first[1]} {last[0]}"]
-        context, facts = "", {}  # (person, question): Answer
+        # facts: (person, question): Answer
+        context, facts = "", {}
         for asked in rng.sample(list(RELATIONS), 4):
             person = rng.choice(people)
             answers, statements = RELATIONS[asked]

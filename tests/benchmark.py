@@ -1,7 +1,8 @@
 """This implementation and the usual transformers recipe, side by side, in one table.
 
-    python tests/benchmark.py                  # needs transformers and datasets
-    python tests/benchmark.py --device cuda    # BERT-base shape, bfloat16
+    python tests/benchmark.py                      # needs transformers and datasets
+    python tests/benchmark.py --against d57db4f    # training also by an earlier commit's modules
+    python tests/benchmark.py --device cuda        # BERT-base shape, bfloat16
 
 The recipe is question answering as transformers' run_qa documents it: features by datasets.map and
 a fast tokenizer, padded to 384; answers from the 20 best starts and ends, in Python loops; fused
@@ -19,6 +20,7 @@ Padding does not count as tokens. Peak memory is that of a process per side, all
 """
 
 import argparse
+import importlib
 import json
 import math
 import os
@@ -39,8 +41,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import robust_eqa
 from data import collate, length_bucketed, make_windows, read_questions, toy_corpus
 from model import Config, QAModel, load_model, new_model, save_model
-from robust_eqa import BF16, Settings, best_spans, decide, logits_of, predict, robust_loss
+from robust_eqa import BF16, Settings, logits_of, loss_of, predict
 
+ROOT = Path(__file__).resolve().parent.parent
 LENGTH, STRIDE, MOST_TOKENS, BEST = 384, 128, 128, 20  # of windows, overlap, answers, n-best list
 DEV, TRAIN = "squad2-dev.json.gz", "squad2-train-29k.json.gz"
 
@@ -201,36 +204,64 @@ def our_steps(model, windows):
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=0.0, fused=True)
 
     def train(indices):
-        batch = collated(windows, indices)
-        robust_loss(logits_of(model.train(), batch), batch.labels, batch.mask).backward()
+        loss_of(model.train(), collated(windows, indices), Settings()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def evaluate(indices):
         return logits_of(model.eval(), collated(windows, indices))
 
     return train, evaluate
 
 
-@torch.no_grad()
-def our_answers(windows, batches, logits):
-    """{id: text} by the loops of robust_eqa.predict, from [(indices, batch)] and their logits."""
-    scores, nulls = np.zeros((2, len(windows)))
-    places, own_windows, answers = np.zeros((len(windows), 2), int), defaultdict(list), {}
-    for (indices, batch), both in zip(batches, logits):
-        best = best_spans(both, batch.context_mask, MOST_TOKENS)
-        scores[indices] = best[0]
-        places[indices] = torch.stack(best[1:], dim=1)
-        nulls[indices] = both[:, :, 0].sum(0)
-    for i, window in enumerate(windows):
-        own_windows[window.question.id].append(i)
-    for key, own in own_windows.items():
-        best, no_answer = decide(scores[own], nulls[own])
-        window, (start, end) = windows[own[best]], places[own[best]]
-        answers[key] = window.text(start, end) if no_answer <= 0 else ""
-    return answers
+def earlier_step(commit, directory, questions):
+    """-> the training step of the modules that git has at a commit, on its own windows."""
+    names, found = ("data", "model", "robust_eqa"), {}
+    ours = {name: sys.modules.pop(name) for name in names}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            command = ["git", "show", f"{commit}:{name}.py"]
+            text = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
+            Path(folder, f"{name}.py").write_bytes(text)
+        sys.path.insert(0, folder)
+        for name in names:
+            found[name] = importlib.import_module(name)
+        sys.path.remove(folder)
+    sys.modules.update(ours)
+    code = found["robust_eqa"]
+    model, tokenizer = found["model"].load_model(directory)
+    windows = found["data"].make_windows(questions, tokenizer, LENGTH, STRIDE)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=0.0, fused=True)
+
+    def train(indices):
+        batch = [windows[i] for i in indices]
+        if hasattr(code, "backward"):  # the first edition
+            code.backward(model.train(), batch, code.Settings(loss="robust"))
+        else:
+            batch = found["data"].collate(batch)
+            logits = code.logits_of(model.train(), batch)
+            code.robust_loss(logits, batch.labels, batch.mask).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return train
+
+
+class KnownLogits(QAModel):
+    """In the model's place: looks up the logits (2, n, LENGTH) that are given to n windows."""
+
+    def __init__(self, config, windows, logits):
+        super().__init__(replace(config, num_hidden_layers=1))
+        keys = [window.input_ids.astype(np.int64).tobytes() for window in windows]
+        self.known = {key: torch.from_numpy(logits[:, k]) for k, key in enumerate(keys)}
+
+    def forward(self, input_ids, segment_ids, mask):
+        lengths = mask.sum(1).tolist()
+        keys = [ids[:length].tobytes() for ids, length in zip(input_ids.numpy(), lengths)]
+        return torch.stack([self.known[key] for key in keys], 1)[:, :, : mask.shape[1]]
 
 
 class RandomLogits(QAModel):
@@ -372,7 +403,7 @@ def repeated_questions(size):
 # --- The tables ------------------------------------------------------------------------------
 
 
-def compare(directory, quick):
+def compare(directory, quick, against):
     """Ours and the recipe on the first half of SQuAD 2.0's dev questions."""
     repeats, n = (2, 2) if quick else (5, 6)  # batches of training in each
     questions = read(DEV, 600 if quick else 6078)
@@ -387,7 +418,7 @@ def compare(directory, quick):
     print(f"{len(windows)} windows of {len(questions)} questions, mean {lengths.mean():.0f} tokens")
     print(f"{repeats} repeats; {torch.get_num_threads()} threads; torch {torch.__version__}\n")
     print(f"{'stage':46}{'ours':>32}{'recipe':>32}  {'ratio':20}bar")
-    report(seconds, [("features, training", 4), ("features, evaluation", 4)])
+    report(seconds, [("features, training", 3), ("features, evaluation", 3)])
     for window, row in zip(windows, evaluation):
         ids = window.input_ids.tolist()
         assert ids == row["input_ids"][: len(ids)], f"{row['example_id']} differs"
@@ -395,41 +426,48 @@ def compare(directory, quick):
     logits = np.random.default_rng(0).normal(size=(2, len(windows), LENGTH)).astype(np.float32)
     logits[:, :, 0] *= 4  # so that some questions get no answer
     logits[:, np.arange(LENGTH) >= lengths[:, None]] -= 20  # padding
-    order = np.split(np.argsort(-lengths), range(32, len(lengths), 32))
-    batches = [(indices, collated(windows, indices)) for indices in order]
-    cut = [torch.from_numpy(logits[:, b, : batch.mask.shape[1]].copy()) for b, batch in batches]
-    seconds, (found, expected) = race(
+    known, settings = KnownLogits(model.config, windows, logits), Settings(loss="default")
+    seconds, ((found, *_), expected, _) = race(
         repeats,
-        lambda k: [partial(our_answers, windows, batches, cut)],
+        lambda k: [partial(predict, known, tokenizer, questions, settings)],
         lambda k: [partial(recipe_answers, dataset, evaluation, *logits)],
+        lambda k: [partial(make_windows, questions, tokenizer, LENGTH, STRIDE)],
     )
-    report(seconds, [("decoding, the same random logits", 15)])
+    decoding = seconds[:1] - seconds[2:]  # with collate
+    report(np.concatenate([decoding, seconds[1:2]]), [("decoding, the same random logits", None)])
+    some = questions[: 60 if quick else 500]
+    whole, _ = race(2, lambda k: [partial(predict, model, tokenizer, some, settings)])
+    share = 100 * np.median(decoding) / len(questions) * len(some) / np.median(whole)
+    judged = verdict(share <= 3, "at most 3%")
+    print(f"decoding and padding: {share:.2f}% of an evaluation's time, {judged}", flush=True)
 
-    ours = our_steps(model, windows)
     theirs = [recipe_steps(directory, training, bf16) for bf16 in (False, True)[: 1 + BF16]]
+    earlier = earlier_step(against, directory, questions) if against else None
 
-    def race_steps(which, batch_size, n, *stages):
+    def race_steps(batch_size, n, ours, theirs, *stages):
+        """Ours on batches of like length, the recipe's sides on shuffled ones of 8."""
         picked = [pick_batches(lengths, batch_size, n, seed=k) for k in range(repeats)]
         rng = np.random.default_rng(0)
         mixed = [rng.permutation(np.concatenate(batches)).reshape(-1, 8) for batches in picked]
-        seconds, _ = race(
-            repeats,
-            lambda k: [partial(ours[which], batch) for batch in picked[k]],
-            *(
-                lambda k, side=side: [partial(side[which], batch) for batch in mixed[k]]
-                for side in theirs
-            ),
-        )
+        sides = [(ours, picked), *((side, picked if side == earlier else mixed) for side in theirs)]
+        calls = [
+            lambda k, step=step, batches=batches: [partial(step, batch) for batch in batches[k]]
+            for step, batches in sides
+        ]
         tokens = np.array([lengths[batches].sum() for batches in mixed])
-        report(seconds, stages, windows=batch_size * n, tokens=tokens)
+        report(race(repeats, *calls)[0], stages, windows=batch_size * n, tokens=tokens)
 
     padded, dynamic = "fp32 padded to 384", "bf16, dynamic padding"
-    race_steps(0, 8, n, (f"training, {padded}", 2.5), (f"training, {dynamic}", 2))
-    race_steps(1, 32, n // 2, (f"evaluation, {padded}", 3), (f"evaluation, {dynamic}", None))
+    (train, evaluate), (trains, evaluates) = our_steps(model, windows), zip(*theirs)
+    race_steps(8, n, train, trains, (f"training, {padded}", None), (f"training, {dynamic}", 2))
+    stages = (f"evaluation, {padded}", None), (f"evaluation, {dynamic}", None)
+    race_steps(32, n // 2, evaluate, evaluates, *stages)
+    if earlier:
+        race_steps(16, n // 2, train, [earlier], (f"training, {against}", 0.9))
     sides = ("ours", "fp32", "bf16")[: 2 + BF16]
     memory = np.array([[child(name, len(questions))[1]] for name in sides])
     report(memory, [(f"training's memory, {padded}", None), (f"same, {dynamic}", None)], " MB")
-    _, share, rates = measure_share(ours[0], model, lengths, n, repeats, 2048)
+    _, share, rates = measure_share(train, model, lengths, n, repeats, 2048)
     judged = verdict(np.median(share) >= 25, "at least 25%")
     print(f"\ntraining, batch 16: {spread(share)}% of the matmul peak, {judged}; {rates}")
     same = sum(found[key] == expected[key] for key in expected)
@@ -518,6 +556,7 @@ def main():
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--quick", action="store_true", help="few data and repeats: a smoke test")
     parser.add_argument("--stage", nargs=2, help=argparse.SUPPRESS)  # name and size, see child()
+    parser.add_argument("--against", metavar="COMMIT", help="an earlier one, for training's time")
     own = parser.parse_args()
     robust_eqa.DEVICE = own.device
     torch.manual_seed(0)
@@ -531,7 +570,7 @@ def main():
                 minilm = {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536}
                 save_model(QAModel(Config(**minilm)), generated_tokenizer(), made)
                 os.environ["EQA_MINILM"] = made  # where the child processes look, too
-            compare(os.environ["EQA_MINILM"], own.quick)
+            compare(os.environ["EQA_MINILM"], own.quick, own.against)
             scale(own.quick)
 
 

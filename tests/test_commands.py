@@ -3,17 +3,23 @@
 Every test works in a copy of one folder, in which a toy model was trained for seconds as `run`.
 """
 
+import io
 import json
 import math
 import os
+import re
+import runpy
 import shlex
 import shutil
+import signal
+import stat
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import chdir
+from contextlib import chdir, redirect_stdout
 from pathlib import Path
+from threading import Timer
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the Hub's client is imported
 
@@ -26,7 +32,7 @@ from test_metrics import plain_f1, plain_squad_scores
 import robust_eqa
 from data import InputError, attack, collate, make_windows, read_questions, toy_corpus
 from model import load_model
-from robust_eqa import Settings, main
+from robust_eqa import Settings, load_run, main, predict
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = f"{ROOT}/robust_eqa.py"
@@ -83,12 +89,12 @@ def template(tmp_path_factory):
     squad(folder / "easy.json", [row for row in ROWS if not row[2]])
     squad(folder / "long.json", [(ADA, "Who " * 200, ["Ada"])])
     squad(folder / "whole.json", [(ADA, "Who?", [ADA])])
-    for name in ("bert", "still", "torn", "headless"):
+    for name in ("bert", "still", "torn", "unsettled", "headless"):
         shutil.copytree(BERT, folder / name)
     zeros = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     config = read(BERT / "config.json") | zeros
     (folder / "still" / "config.json").write_text(json.dumps(config))
-    for name in ("broken.json", "torn/config.json", "torn/settings.json"):
+    for name in ("broken.json", "torn/config.json", "unsettled/settings.json"):
         (folder / name).write_text("{")
     weights = load_file(BERT / "model.safetensors")
     weights = {name: x for name, x in weights.items() if "qa_outputs" not in name}
@@ -103,6 +109,7 @@ def template(tmp_path_factory):
 def here(template, tmp_path, monkeypatch):
     shutil.copytree(template, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
     return tmp_path
 
 
@@ -173,15 +180,31 @@ def test_a_run_directory_holds_exactly_its_files():
     assert line["step"] == 7 and math.isfinite(line["loss"]), f"200 questions by 32: {line}"
 
 
-def test_distractors_are_trained_on(shell):
-    for share in (0, 1):
-        given = f"--limit 64 --epochs 1 --synthetic 0 --distractors {share}"
-        shell(f"train {given} --eval dev.json --out with{share}")
-    assert lines("with0/metrics.jsonl") != lines("with1/metrics.jsonl")
+def labels_and_tokens(shell, given):
+    """How many labels and tokens a step trains on: logits are 0, and a label weighs as 1e5 tokens."""
+    weights = load_file("run/model.safetensors")
+    zeros = {name: 0 * x for name, x in weights.items() if "qa_outputs" in name}
+    save_file(weights | zeros, "run/model.safetensors")
+    given += " --train dev.json --init run --max-length 128 --stride 8 --batch-size 100 --epochs 1"
+    err = shell(f"train {given} --qa-weight 0 --positive-weight 100001 --out new --overwrite").err
+    assert "100 windows, 1 steps" in err, err
+    (line,) = lines("new/metrics.jsonl")
+    return divmod(round(line["loss"] * 100 / math.log(2)), 100_000)
 
 
-def test_scores_are_the_official_ones_of_what_predict_writes(predicted, shell):
+def test_a_synthetic_answer_is_trained_on_as_gold_and_a_distractor_is_not(shell):
+    golds, tokens = labels_and_tokens(shell, "--synthetic 0")
+    both, more_tokens = labels_and_tokens(shell, "--synthetic 1")
+    still, with_distractors = labels_and_tokens(shell, "--synthetic 0 --distractors 1")
+    assert (golds, both, still) == (50, 100, 50), "labels"
+    assert min(more_tokens, with_distractors) > tokens + 100, "no sentences were added"
+
+
+def test_predict_writes_what_it_returns_and_its_scores_are_the_official_ones(predicted, shell):
     questions, (spans, no_answer) = read_questions("dev.json"), predicted
+    answers = {key: "" if no_answer[key] > 0 else spans[key] for key in spans}
+    model, tokenizer, settings = load_run("run")
+    assert predict(model, tokenizer, questions, settings) == (answers, spans, no_answer)
     assert spans.keys() == no_answer.keys() == {q.id for q in questions}
     for q in questions:
         text = spans[q.id]
@@ -193,20 +216,12 @@ def test_scores_are_the_official_ones_of_what_predict_writes(predicted, shell):
         assert read(file)["dev.json"] == pytest.approx(official, abs=1e-9), file
 
 
-def test_predict_leaves_out_an_answer_iff_its_score_exceeds_the_threshold(predicted, shell):
-    spans, no_answer = predicted
-    middle = sorted(no_answer.values())[30]
-    for threshold, option in ((0.0, ""), (middle, f"--threshold={middle!r}")):
-        shell(f"predict run dev.json --output new/answers.json {option}")
-        expected = {key: "" if no_answer[key] > threshold else spans[key] for key in spans}
-        assert read("new/answers.json") == expected, f"threshold {threshold}"
-
-
-def test_predict_needs_no_answers_in_the_file_but_evaluate_does(shell, refused):
-    row = {"id": 1, "context": ADA, "question": "Who opened the cafe?"}
-    Path("asked.json").write_text(json.dumps([row]))
+def test_predict_looks_at_no_answers_in_the_file_but_evaluate_does(shell, refused):
+    odd = {}, {"answers": None}, {"answers": "array(['b'])"}, {"answers": [], "is_impossible": "no"}
+    rows = [{"id": k, "context": ADA, "question": "Who?"} | labels for k, labels in enumerate(odd)]
+    Path("asked.json").write_text(json.dumps(rows))
     shell("predict run asked.json --output out.json")
-    assert list(read("out.json")) == ["1"]
+    assert list(read("out.json")) == ["0", "1", "2", "3"]
     assert "answers" in refused("evaluate run asked.json")
 
 
@@ -219,6 +234,14 @@ def test_evaluate_prints_and_writes_the_scores_of_the_run_and_of_attacked_versio
         (row,) = [line.split() for line in table if line.startswith(f"{name}  ")]
         cells = [f"{found[c]:.{c != 'total':d}f}" if c in found else "-" for c in table[0].split()]
         assert row == [*name.split(), *cells], table[0]
+    wrong = re.findall(r"^wrong: (.*)\n  gold (.*), predicted (.*)$", printed, re.M)
+    assert 0 < len(wrong) <= 5, "mistakes are shown, at most five"
+    shell("predict run other.json --output answers.json")
+    texts, right = read("answers.json"), []
+    for q in read_questions("other.json"):
+        golds = " / ".join(gold.text for gold in q.answers) or "(no answer)"
+        right += [(q.question, golds, texts[q.id] or "(no answer)")]
+    assert {*wrong} <= {*right} and all(gold != answer for _, gold, answer in wrong), wrong
     shell("predict run dev.json --output answers.json")
     texts, names = read("answers.json"), ["other.json", "dev.json"]
     assert {name: scores[name] for name in names} == metrics
@@ -231,18 +254,6 @@ def test_evaluate_prints_and_writes_the_scores_of_the_run_and_of_attacked_versio
         else:
             f1 = [max(plain_f1(texts[q.id], gold.text) for gold in q.answers) for q in attacked]
             assert found["before"] == pytest.approx(100 * np.mean(f1)), kind
-
-
-def test_questions_moved_by_an_attack_are_not_compared_with_others_of_their_ids(shell):
-    moved = [("The city of Rome was seen by Ben.", "What city was seen by Ben?", ["Rome"])]
-    moved += [("Ben went to the city Oslo.", "What city was seen by Ben?", ["Oslo"])] * 2
-    squad(Path("moved.json"), moved)
-    rows = read("moved.json")
-    rows[2]["id"] = "q0-rematched"
-    Path("moved.json").write_text(json.dumps(rows), "utf-8")
-    shell("evaluate run moved.json --attack information-seeking --output scores.json")
-    after = read("scores.json")["moved.json + information-seeking"]
-    assert after["total"] > 1 and "before" not in after, after
 
 
 def test_a_file_in_which_nothing_can_be_attacked_is_scored_all_the_same(shell):
@@ -266,28 +277,25 @@ def test_ask_prints_the_answer_the_best_span_and_what_speaks_against_it(predicte
     assert shell("ask run --context ' ' --question Who?").out.startswith("(no answer)\n")
 
 
-def test_a_checkpoint_without_settings_is_decoded_the_default_way(shell):
-    shell("predict bert dev.json --output out.json --scores scores.json --stride 8")
-    (model, tokenizer), found, questions = load_model("bert"), {}, read_questions("dev.json")
-    for window in make_windows(questions, tokenizer, 80, 8):
-        batch = collate([window])
-        logits = model(batch.input_ids, batch.segment_ids, batch.mask).detach()
-        best = robust_eqa.best_spans(logits, batch.context_mask, 128)[0].item()
-        found.setdefault(window.question.id, []).append((logits[:, 0, 0].sum().item(), best))
-    for key, score in read("scores.json").items():
-        nulls, best = zip(*found[key])
-        assert score == pytest.approx(min(nulls) - max(best), abs=1e-4), key
-
-
 def test_one_seed_gives_one_result_and_a_toy_run_replaces_its_own_only(shell, refused):
+    """On two threads as on one; a run that is named is replaced by --overwrite alone."""
+    torch.set_num_threads(2)
     shell(f"{TOY} --eval dev.json other.json")
+    shell("predict run dev.json --output out.json")
+    assert torch.get_num_threads() == 2, "not put back"
+    torch.set_num_threads(1)
     assert_same_run("runs/toy", "run")
+    assert "--overwrite" in refused(f"{TOY} --train toy-train --eval dev.json")
+    shell(f"{TOY} --train toy-train --eval dev.json other.json --out named")
+    assert_same_run("named", "run")
     err = shell(f"{TOY} --eval dev.json other.json --seed 1").err
     assert "runs/toy" in err, f"it does not say what it replaces: {err}"
     settings = read("runs/toy/settings.json")
     assert settings["seed"] == 1, "runs/toy was not replaced"
-    tokenizers = [Path(run, "tokenizer.json").read_text("utf-8") for run in ("runs/toy", "run")]
-    assert tokenizers[0] != tokenizers[1], "another seed gives the same 200 questions"
+    for seed in (0, 1):
+        shell(f"{TOY} --limit 20 --synthetic 0 --eval dev.json --out {seed} --seed {seed}")
+    tokenizers = [Path(run, "tokenizer.json").read_text("utf-8") for run in ("0", "1")]
+    assert tokenizers[0] != tokenizers[1], "another seed gives the same 20 questions"
     Path("runs/toy/settings.json").write_text(json.dumps(settings | {"train": "squad.json"}))
     assert "--overwrite" in refused(f"{TOY} --eval dev.json")
 
@@ -301,33 +309,87 @@ def test_overwrite_removes_the_files_of_a_run_and_no_others(shell, refused):
     assert read("run/settings.json")["seed"] == 3
 
 
+RUNS = [  # settings.json, "loss" in config.json, what is given, what it is decoded with
+    (None, None, {}, {"loss": "default", "threshold": 0.0, "max_length": 384}),
+    (None, "", {}, {"loss": "default"}),
+    (None, "robust", {}, {"loss": "robust"}),
+    (None, "robust", {"loss": "default", "stride": 8}, {"loss": "default", "stride": 8}),
+    ({"loss": "default", "threshold": 0.5, "of later": 1}, "robust", {}, {"loss": "default"}),
+    ({"loss": "default", "threshold": 0.5}, "robust", {"loss": "robust"}, {"loss": "robust"}),
+    ({"threshold": 0.5, "lr": 7.0}, "robust", {}, {"loss": "robust", "threshold": 0.5, "lr": 2e-5}),
+    ({"threshold": 0.5, "max_length": 64}, "", {"threshold": 2.0}, {"threshold": 2.0}),
+]
+
+
+@pytest.mark.parametrize("stored, loss, given, expected", RUNS)
+def test_a_run_is_decoded_as_is_given_else_as_it_was_trained(stored, loss, given, expected):
+    """settings.json, then config.json, then the defaults, of which the loss is default."""
+    Path("bert/config.json").write_text(json.dumps(read("bert/config.json") | {"loss": loss}))
+    if stored:
+        Path("bert/settings.json").write_text(json.dumps(stored))
+    model, tokenizer, settings = load_run("bert", **given)
+    found = {name: getattr(settings, name) for name in expected}
+    assert found == expected
+    assert not model.training and tokenizer.token_to_id("[CLS]") == 3
+
+
+# --- Outputs -------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_an_output_that_is_a_device_a_pipe_or_a_link_stays_one(shell):
+    os.mkfifo("pipe")
+    pipe = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)  # so that nothing waits
+    Path("old.json").write_text("old")
+    Path("link").symlink_to("old.json")
+    Path("dangling").symlink_to("new.json")
+    shell("predict run squad.json --output link --scores dangling")
+    shell("predict run squad.json --output pipe --scores run/scores.json")
+    assert Path("link").is_symlink() and Path("dangling").is_symlink()
+    assert read("old.json") == json.loads(os.read(pipe, 10**6))
+    assert read("new.json") == read("run/scores.json")
+    os.close(pipe)
+    try:  # a node of our own
+        os.mknod("null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        Path("null").write_text("")
+    except OSError:
+        pytest.skip("no device can be made here")
+    shell("evaluate run squad.json --output null")
+    kinds = [path.name for path in Path().iterdir() if not (path.is_file() or path.is_dir())]
+    assert sorted(kinds) == ["null", "pipe"], kinds
+    assert not list(Path().glob(".*")), "something is left"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", ""])
+def test_main_prints_to_whatever_standard_output_is(encoding):
+    """A console that lacks a letter, or what a notebook has in its place."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding) if encoding else io.StringIO()
+    with redirect_stdout(out):
+        main(["ask", "run", "--context", "\u6771", "--question", "Who?"])
+    out.seek(0)
+    assert f"best span: {'?' if encoding else chr(0x6771)}\n" in out.read()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+@pytest.mark.parametrize("command", ["train --out new --train pipe.json", "evaluate run pipe.json"])
+def test_an_interrupted_command_says_so_and_only_train_can_be_resumed(command, capsys):
+    os.mkfifo("pipe.json")  # which it waits for
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which may be ignored
+    Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(SystemExit) as caught:
+        main(command.split())
+    err = capsys.readouterr().err
+    assert caught.value.code == 130 and err.startswith("interrupted") and err.count("\n") == 1, err
+    assert ("--resume" in err) == command.startswith("train"), err
+
+
 # --- Training ------------------------------------------------------------------------------------
-
-
-def loss_by_hand(loss, model, windows):
-    """The mean loss, window by window, with weights 3, 0.5 and 4."""
-    found = []
-    for window in windows:
-        ids, segments, mask, *_ = collate([window])
-        logits = model(ids, segments, mask).detach().double().numpy()[:, 0]
-        for x, golds in zip(logits, window.golds.T):
-            log_p = x - np.log(np.exp(x).sum())
-            if loss == "default":
-                found.append(-log_p[max(golds[0], 0) if len(golds) else 0])
-                continue
-            y = np.zeros(len(x))
-            y[golds[golds >= 0]] = 1
-            p = 1 / (1 + np.exp(-x))
-            target = y / y.sum() if y.any() else np.full(len(x), 1 / len(x))
-            tagging = -(4 * y * np.log(p) + (1 - y) * np.log(1 - p)).sum()
-            found.append(3 * -(target * log_p).sum() + 0.5 * tagging)
-    return np.mean(found)
 
 
 @losses
 @pytest.mark.parametrize("accumulate", [1, 3, 100])
 def test_training_equals_a_loop_by_hand_whatever_the_parts(loss, accumulate, shell):
-    """Five steps of one batch: loss, rate, clipping, AdamW; the first loss also by the formula."""
+    """Five steps of one batch: loss, rate, clipping, AdamW."""
     total, lr, warmup = 5, 1e-3, 2
     given = f"--train squad.json --init still --loss {loss} --synthetic 0 --lr {lr} "
     given += f"--warmup {warmup} --batch-size 100 --accumulate {accumulate} --qa-weight 3 "
@@ -337,7 +399,7 @@ def test_training_equals_a_loop_by_hand_whatever_the_parts(loss, accumulate, she
 
     model, tokenizer = load_model("still")
     windows = make_windows(read_questions("squad.json"), tokenizer, 32, 4)
-    batch, by_hand = collate(windows), loss_by_hand(loss, model, windows)
+    batch = collate(windows)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
     for step in range(total):
         optimizer.zero_grad()
@@ -350,7 +412,7 @@ def test_training_equals_a_loop_by_hand_whatever_the_parts(loss, accumulate, she
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         if step == 0:
             (first,) = lines("one/metrics.jsonl")
-            assert first["loss"] == pytest.approx(by_hand, rel=1e-5), "not the formula's"
+            assert first["loss"] == pytest.approx(value.item(), rel=1e-5), "not of these weights"
             assert first["gradient_norm"] == pytest.approx(norm.item(), rel=1e-3)
         rate = lr * min((step + 1) / (warmup + 1), (total - step) / (total - warmup))
         optimizer.param_groups[0]["lr"] = rate
@@ -372,6 +434,7 @@ def test_a_small_file_is_learned_by_heart(loss, shell):
     scores = read("new/metrics.json")["squad.json"]
     assert scores["HasAns_total"] == 6 and scores["NoAns_total"] == 2
     assert scores["HasAns_f1"] > 90 and scores["NoAns_f1"] > 90, printed
+    assert read("new/config.json")["loss"] == loss
     asked = shell(f"ask new --context '{ADA}' --question 'Where was the cafe?'").out
     assert asked.startswith("near the lake\n"), asked
 
@@ -387,9 +450,13 @@ def test_a_question_whose_label_has_no_place_is_left_out(loss, left, shell):
 
 def test_two_processes_train_like_one(shell):
     """torchrun with batches of 33 and of 1: unequal shares, and empty ones."""
+    drawn = "Path(f'drawn{robust_eqa.RANK}').write_text(str(torch.rand(3)))"  # as dropout would
+    program = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nimport robust_eqa, torch\n"
+    program += f"from pathlib import Path\nrobust_eqa.main()\n{drawn}\n"
+    Path("program.py").write_text(program)
     train = "train --limit 100 --epochs 2 --batch-size 33 --accumulate 2 --lr 1e-3 --warmup 5"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += [SCRIPT, *f"{train} --eval dev.json --out two".split()]
+    command += ["program.py", *f"{train} --eval dev.json --out two".split()]
     process = subprocess.Popen(command, stdout=-1, stderr=-1, text=True)
     shell(f"{train} --eval dev.json --out one")
     out, err = process.communicate(timeout=120)
@@ -401,6 +468,58 @@ def test_two_processes_train_like_one(shell):
     assert worst < 2e-4, f"weights differ by {worst:.2g}"
     for mine, theirs in zip(lines("one/metrics.jsonl"), lines("two/metrics.jsonl"), strict=True):
         assert theirs == pytest.approx(mine, rel=1e-3), "loss and norm of the whole batch"
+    assert Path("drawn0").read_text() != Path("drawn1").read_text(), "the same dropout on both"
+
+
+PROCESSES = [  # what the environment has of torchrun, how many processes there are, which this is
+    ({"RANK": "1"}, 1, 0),
+    ({"WORLD_SIZE": "2"}, 1, 0),
+    ({"WORLD_SIZE": "1", "RANK": "3"}, 1, 0),
+    ({"WORLD_SIZE": "", "RANK": "0"}, 1, 0),
+    ({"WORLD_SIZE": "2", "RANK": "1"}, 2, 1),
+]
+
+
+@pytest.mark.parametrize("given, world, rank", PROCESSES)
+def test_without_both_of_torchruns_numbers_there_is_one_process(given, world, rank, monkeypatch):
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    found = runpy.run_path(SCRIPT)
+    assert (found["WORLD"], found["RANK"]) == (world, rank)
+
+
+def test_what_all_processes_see_the_first_one_says(monkeypatch, capsys):
+    monkeypatch.setattr(robust_eqa, "WORLD", 2)
+    for rank in ("0", "1"):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        with pytest.raises(SystemExit) as caught:
+            main("train --train none.json --out new".split())
+        assert caught.value.code == 2 and ("error" in capsys.readouterr().err) == (rank == "0")
+
+
+def test_a_run_that_fails_before_its_first_step_does_not_block_the_next(shell, monkeypatch):
+    """Its settings.json is removed, but not that of a run that was begun before."""
+    command = "train --train squad.json --init bert --stride 4 --epochs 1 --out new"
+    for line, stays in ((command, False), (f"{command} --resume", True)):
+        with monkeypatch.context() as patched:
+            patched.setattr(robust_eqa, "WORLD", 2)  # but no torchrun that started them
+            with pytest.raises(ValueError):
+                main(line.split())
+        assert Path("new/settings.json").exists() == stays
+        shell(line)
+        assert {path.name for path in Path("new").iterdir()} == RUN
+        Path("new/metrics.json").unlink()  # as if it had not ended
+
+
+def test_head_bias_is_of_a_new_head_alone(shell):
+    given = "train --train squad.json --stride 4 --epochs 1 --lr 0 --head-bias=-4.7"
+    assert "--head-bias" not in shell(f"{given} --init headless --out new").err
+    new = load_file("new/model.safetensors")
+    assert new["qa_outputs.bias"].tolist() == pytest.approx([-4.7, -4.7])
+    shell(f"{given} --init headless --out other --seed 1")
+    other = load_file("other/model.safetensors")
+    assert not torch.equal(new["qa_outputs.weight"], other["qa_outputs.weight"]), "of every seed"
+    assert "--head-bias" in shell(f"{given} --init bert --out third").err, "no remark"
 
 
 WHOLE = "train --train squad.json --eval squad.json --init bert --lr 1e-3 --warmup 9 --batch-size 2"
@@ -434,7 +553,7 @@ def stopped(killed):
 def test_a_killed_run_resumed_ends_bit_for_bit_like_a_whole_one(stopped, shell, refused):
     assert "--resume" in refused(stopped)
     shell(f"{stopped} --resume")
-    shell(f"{WHOLE} --out whole --save-every 300")
+    shell(f"{WHOLE} --out whole --save-every 300 --resume")  # of nothing: it begins anew
     assert_same_run("killed", "whole")
     assert len(lines("whole/metrics.jsonl")) > 2, "the log is too short to show a loss"
     before = snapshot()
@@ -448,17 +567,20 @@ def test_other_settings_do_not_resume(option, stopped, refused):
     assert f"another {name}" in refused(f"{stopped} --resume {option}")
 
 
-def test_neither_changed_training_data_nor_a_broken_state_resumes(stopped, refused):
-    text = Path("squad.json").read_text()
-    Path("squad.json").write_text(text.replace("Ada Lee opened", "Ada Lee closed"))
-    assert "data has changed" in refused(f"{stopped} --resume")
-    Path("killed/state.pt").write_bytes(b"\0" * 99)
-    assert "state.pt" in refused(f"{stopped} --resume")
+EDITED = [  # file, what stands in it, what then does, what is said
+    ("squad.json", b"Ada Lee opened", b"Ada Lee closed", "data has changed"),  # tokens
+    ("squad.json", b'near the lake", "answer_start": 24', b'near", "answer_start": 24', "changed"),
+    ("bert/tokenizer.json", b'"type_id": 1', b'"type_id": 0', "data has changed"),  # segments
+    ("killed/state.pt", b"PK", b"", "state.pt"),  # no state any more
+]
 
 
-def test_resume_without_a_state_begins_anew(shell):
-    shell(f"{TOY} --eval dev.json other.json --out new --resume")
-    assert_same_run("new", "run")
+@pytest.mark.parametrize("file, old, new, said", EDITED)
+def test_changed_training_data_or_states_are_not_resumed(file, old, new, said, stopped, refused):
+    content = Path(file).read_bytes()
+    assert old in content
+    Path(file).write_bytes(content.replace(old, new))
+    assert said in refused(f"{stopped} --resume")
 
 
 def test_of_two_runs_that_start_together_one_is_refused():
@@ -516,25 +638,29 @@ def test_no_output_goes_over_an_input_or_another_output(line, spelling, here, re
 
 
 REFUSED = """
+evaluate run squad.json --max-length 0                               | --max-length  | settings
+train --train squad.json --out run --init ./run --overwrite          | --init        | --overwrite
+train --resume --overwrite --out run                                 | not allowed
+predict run dev.json --output new --threshold nan                    | --threshold   | settings
+ask run --question Who? --context 'caf\udce9'                         | context
+ask run --context cafe --question 'Who\udce9'                         | question
+predict none none.json --output new --scores bert                    | bert
+evaluate none none.json --output bert                                | bert
 train --train squad.json                                                           | --out
 train --train none.json --out new                                                  | none.json
 train --train squad.json --eval broken.json --out new                              | broken.json
 train --train squad.json --eval squad.json bert/squad.json --out new              | squad.json
 train --train squad.json --eval long.json --stride 4 --max-length 64 --out new     | q0
-train --train squad.json --max-length 24 --out new                                 | --stride
 train --train squad.json --out new --init nobody/no-such-model                     | no-such-model
-train --train squad.json --out new --init torn                                     | torn
 evaluate run squad.json bert/squad.json                                           | squad.json
-evaluate nobody/no-such-model squad.json                                           | no-such-model
 evaluate headless squad.json --stride 4                                            | qa_outputs
-evaluate torn squad.json                                                           | settings.json
+evaluate torn squad.json                                                           | config.json
+evaluate unsettled squad.json                                                      | settings.json
 evaluate run dev.json --output run/metrics.json                                    | metrics.json
 predict run long.json --output new                                                 | q0
 predict run squad.json --output squad.json/new                                     | squad.json
 predict run squad.json --output new --scores ./new                                 | new
-train --train whole.json --max-length 16 --stride 2 --out new                      | whole.json
 train --train whole.json --max-length 16 --stride 2 --out run --overwrite          | whole.json
-train --train squad.json --stride 4 --out bert --init ./bert --overwrite         | --out
 train --loss other                                                                 | --loss
 evaluate run                                                                       | files
 evaluate run dev.json --attack other                                               | --attack
@@ -542,15 +668,21 @@ predict run dev.json                                                            
 """
 
 
+if Path("/proc").exists():  # where not even root can write
+    REFUSED += "predict none none.json --output /proc/new | /proc\n"
+
+
 @pytest.mark.parametrize("line", REFUSED.strip().splitlines())
 def test_refused_in_one_sentence_and_nothing_is_left_behind(line, refused):
-    line, word = line.split("|")
-    assert word.strip() in refused(line)
+    line, word, *others = map(str.strip, line.split("|"))
+    message = refused(line)
+    assert word in message and not any(other in message for other in others), message
 
 
 BAD_VALUES = """--epochs -1|--epochs nan|--epochs inf|--batch-size 0|--accumulate 0|--lr -1|--lr nan|
 --lr inf|--synthetic -0.1|--stride -1|--seed -1|--max-length 0|--max-answer-length 0|--limit -1|
---warmup -1|--save-every -1|--qa-weight nan|--tagging-weight -1|--positive-weight -1"""
+--warmup -1|--synthetic 30|--distractors -0.1|--distractors 1.1|--threshold nan|--threshold inf|
+--epochs 0|--head-bias nan|--save-every -1|--qa-weight nan|--tagging-weight -1|--positive-weight -1"""
 
 
 @pytest.mark.parametrize("option", BAD_VALUES.replace("\n", "").split("|"))

@@ -81,12 +81,12 @@ FORMATS = {
 }
 
 
-def read(tmp_path, content, labelled=True):
+def read(tmp_path, content):
     """What read_questions makes of a value, written as JSON, or of bytes or text as they are."""
     if not isinstance(content, bytes):
         content = (content if isinstance(content, str) else json.dumps(content)).encode()
     (tmp_path / "x.json").write_bytes(content)
-    return read_questions(tmp_path / "x.json", labelled)
+    return read_questions(tmp_path / "x.json")
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -143,11 +143,6 @@ def test_an_odd_question_is_read(case, tmp_path):
     assert read(tmp_path, articles) == read(tmp_path, articles[0]["paragraphs"]) == [expected]
 
 
-def test_without_labels_answers_are_not_looked_at(tmp_path):
-    for change in ({"answers": None}, {"answers": "array(['b'])"}, {"is_impossible": "True"}):
-        assert read(tmp_path, [ROW | change], labelled=False)[0].answers == []
-
-
 MRQA = {"context": "a b c", "qas": [{"qid": "q1", "question": "?", "answers": ["b"]}]}
 GUID = {"guid": "k-1"} | {key: value for key, value in ROW.items() if key != "id"}
 BROKEN = {  # what is broken: the file, what its sentence must say
@@ -155,27 +150,33 @@ BROKEN = {  # what is broken: the file, what its sentence must say
     "no questions": ({"data": []}, "no questions"),
     "not UTF-8": ("é".encode("latin-1"), "utf-8"),
     "half a gzip": (gzip.compress(b"[]" * 99)[:-9], "end-of-stream"),
-    "half a JSON": (FORMATS["v2.0"][:-30], "line 1"),
     "JSON broken in its line 9": (json.dumps([ROW], indent=1).replace('"b"', "b"), "line 9"),
-    "Parquet": (b"PAR1\x15\x04\xff", "this is Parquet.*SQuAD JSON is wanted.*to_json"),
+    "Parquet": (b"PAR1\x15\x04\xff", "this is Parquet.*SQuAD JSON.*to_json"),
     "a list of lists": ([[1]], "list"),
     "an id twice": ([ROW, ROW | {"id": "good"}, ROW], "question id-7: its id occurs twice"),
     "a number and a text as id": ([ROW | {"id": 1}, ROW | {"id": "1"}], "1: its id occurs twice"),
     "no id, but a guid": ([GUID], "question 1: id: missing.* guid"),
     "an article's id": ([{"id": "a", "paragraphs": [GUID]}], "question 1: id: missing"),
     "columns": ({k: {"0": v} for k, v in ROW.items()}, "id, question, context: missing"),
+    "JSON Lines cut in line 5": (lines(map(flat, THREE)).replace("\n", "\n\n")[:-9], "line 5"),
+    "a bracket too many, in line 4": (json.dumps([ROW], indent=None) + "\n\n\n]", "line 4"),
+    "qas are text": ([{"paragraphs": [{"context": "a", "qas": ["q1"]}]}], "qas .*list of objects"),
+    "paragraphs are text": ({"data": [{"paragraphs": ["a b c"]}]}, "paragraphs .*list of objects"),
+    "data by id": ({"data": {"id-7": ROW}}, "data .*list of objects"),
     "MRQA": (lines([{"header": {}}, MRQA]), "id, question, context.*: missing.*header"),
 }
 ONE_TEXT, TWO = {"text": "b", "answer_start": 2}, golds(["b", "c"], [2])
 CHANGES = {  # the same of changes of a row
-    "no context": ({"context": None}, "context: missing"),
-    "question a list": ({"question": ["Where?"]}, "question: .*wrong kind"),
     "no answers": ({"answers": None}, "answers: missing"),
     "answers are text": ({"answers": "{'text': array(['b'])}"}, "answers: .*wrong kind"),
     "answers hold one text": ({"answers": ONE_TEXT}, "one text and not a list"),
-    "fewer offsets than texts": ({"answers": TWO}, "shorter"),
+    "fewer offsets than texts": ({"answers": TWO}, "answer_start of 'c'"),
     "an offset of 2.5": ({"answers": golds(["b"], [2.5])}, "2.5"),
     "no offset": ({"answers": [{"text": "b"}]}, "answer_start"),
+    "answers are texts": ({"answers": ["b"]}, "answers .*list of objects"),
+    "a text is null": ({"answers": [{"text": None, "answer_start": 2}]}, "text .*None"),
+    "half a letter in the context": ({"context": "a b \ud83d"}, "ud83d"),
+    "half a letter in the question": ({"question": "b\ud83d?"}, "ud83d"),
     "is_impossible is text": ({"is_impossible": "False"}, "is_impossible: .*wrong kind"),
     "impossible with an answer": ({"is_impossible": True}, "is_impossible is True, .*1 answers"),
     "possible without": ({"is_impossible": False, "answers": []}, "is False, .*0 answers"),
@@ -194,13 +195,56 @@ def test_a_broken_file_is_refused_in_one_sentence_that_names_it(case, tmp_path):
     assert "good" not in message, f"names a question that can be read: {message}"
 
 
+PYTHON = r"NoneType|indices must|invalid literal|object|iterable|hashable|argument|(: '\w+'$)"
+VALUES = [None, True, 5, 2.5, "x", "", [], ["b"], [None], [[]], {}, {"text": "b"}, {"0": 2}]
+
+
+def places(value):
+    """(what holds it, key) of all that a JSON value holds."""
+    for key in value if isinstance(value, dict) else range(len(value)):
+        yield value, key
+        if isinstance(value[key], (dict, list)):
+            yield from places(value[key])
+
+
+@pytest.mark.parametrize("form", ["v2.0", "flat"])
+def test_whatever_stands_in_a_field_no_words_of_python_are_shown(form, tmp_path):
+    """Each field in turn holds each kind of value: it is read, or refused in words of ours."""
+    whole, wrong, read_ones = json.loads(FORMATS[form]), [], 0
+    for held, key in list(places(whole)):
+        right = held[key]
+        for value in VALUES:
+            held[key] = value
+            try:
+                read(tmp_path, whole)
+                read_ones += 1
+            except InputError as error:
+                message = str(error).replace("of objects", "")
+                if re.search(PYTHON, message):
+                    wrong.append((key, value, message.split("x.json")[1]))
+        held[key] = right
+    assert read_ones > 10
+    assert not wrong, "\n".join(map(str, wrong))
+
+
 # --- Windows ------------------------------------------------------------------------------------
+
+JOINERS = "\u200c\u200d" + "".join(map(chr, range(0xE0020, 0xE0080)))
+
+
+def plain(tokenizer):
+    """A copy that neither cuts, pads nor draws."""
+    tokenizer = Tokenizer.from_str(tokenizer.to_str())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    if hasattr(tokenizer.model, "dropout"):
+        tokenizer.model.dropout = None
+    return tokenizer
 
 
 def pair_truncation(questions, tokenizer, max_length, stride):
     """tokenizers' own windows: [(question, ids, segments, which context tokens, offsets of all)]."""
-    tokenizer = Tokenizer.from_str(tokenizer.to_str())
-    tokenizer.no_padding()
+    tokenizer = plain(tokenizer)
     tokenizer.enable_truncation(max_length, stride=stride, strategy="only_second")
     pairs, found = [(q.question.strip(), q.context) for q in questions], []
     for question, whole in zip(questions, tokenizer.encode_batch(pairs)):
@@ -216,8 +260,9 @@ def pair_truncation(questions, tokenizer, max_length, stride):
 def with_lost_letters(offsets, text):
     """A token gets what the tokenizer leaves to none between it and the end of its word."""
     held, grown = {k for start, end in offsets for k in range(start, end)}, []
+    letters = [c != " " and c.isprintable() or c in JOINERS for c in text]
     for start, end in offsets:
-        while end < len(text) and end not in held and text[end].isprintable() and text[end] != " ":
+        while end < len(text) and end not in held and letters[end]:
             end += 1
         grown.append((start, end))
     return grown
@@ -246,6 +291,7 @@ def check_windows(questions, family, max_length, stride):
         assert window.segment_ids.tolist() == segments, q
         assert window.offsets.tolist() == [[*pair] for pair in offsets[part]], q
         T, golds = batch.mask.shape[1], []
+        assert T % 32 == 0 and T - 32 < max(len(ids) for _, ids, *_ in theirs) <= T, T
         labels, positions = np.zeros((2, T)), [0, 0]
         for k, (start, end) in enumerate(cover(offsets, answer) for answer in q.answers):
             inside = part.start <= start and end < part.stop
@@ -264,7 +310,7 @@ def check_windows(questions, family, max_length, stride):
         assert batch.segment_ids[b].tolist() == segments + padding
         assert batch.mask[b].tolist() == [True] * len(ids) + padding
         assert batch.context_mask[b].nonzero()[:, 0].tolist() == [*range(T)][window.context]
-        asked = tokenizer.encode(q.question.strip(), add_special_tokens=False).ids
+        asked = plain(tokenizer).encode(q.question.strip(), add_special_tokens=False).ids
         twos = [t in range(T)[window.context] and ids[t] in asked for t in range(len(ids))]
         expected = [2 if two else segment for two, segment in zip(twos, segments)]
         assert marked[b].segment_ids.tolist() == expected, q
@@ -272,7 +318,7 @@ def check_windows(questions, family, max_length, stride):
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "minilm"])
-@pytest.mark.parametrize("shape", [(384, 128), (70, 10)])
+@pytest.mark.parametrize("shape", [(384, 128), (64, 10)])
 def test_windows_are_pair_truncation_and_golds_are_read_back(family, shape):
     """The tokenizers of fixtures/bert and of MiniLM bring truncation and padding along."""
     if family == "minilm" and not (MINILM and REAL.exists()):
@@ -284,12 +330,17 @@ def test_windows_are_pair_truncation_and_golds_are_read_back(family, shape):
     assert len(exact) > 90 and np.mean(exact) > 0.98, f"{np.mean(exact):.1%} of {len(exact)}"
 
 
+FLAG = "\U0001f3f4\U000e0067\U000e007f"  # of a picture and letters
+JOINED = "\u0d28\u0d4d\u200d"  # the last is a joiner
 COVERS = [  # tokenizer, context, answer, text of its span (None: it has no token), its tokens
     ("bert", "he opened the lake", "open", "opened", 1),  # as "Japan" in "Japanese"
     ("bert", "by her ownership of", "ship", "ship", 1),
     ("bert", "the cafe\u0301 is near", "cafe\u0301", "cafe\u0301", 1),  # an accent is no token
     ("bert", "by Zo\u0308", "Zo\u0308", "Zo\u0308", 2),
     ("bert", "the \u200b lake", "\u200b", None, 0),  # nor is a zero-width character
+    ("bert", f"is {JOINED}, it", JOINED, JOINED, 1),
+    ("bert", f"near {FLAG}.", FLAG, FLAG, 1),
+    ("roberta", f"near {FLAG}.", FLAG, FLAG, 12),
     ("bert", "near 東京 it is", "京", "京", 1),
     ("roberta", "near \U0001f600!", "\U0001f600", "\U0001f600", 4),  # one character, 4 bytes
     ("roberta", "the  ZZ", " ZZ", "ZZ", 3),  # the spaces are tokens of their own
@@ -319,23 +370,7 @@ def test_a_gold_is_the_smallest_cover_of_its_text(family, context, answer, text,
         assert (start, end) == (-1, -1)
     else:
         assert (window.text(start, end), end - start + 1) == (text, tokens)
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    assert window.input_ids.tolist() == tokenizer.encode("who?", context).ids
-
-
-def test_windows_by_hand():
-    """Twelve words, windows of six that share two: what is cut is not labelled, order is kept."""
-    context = "the a in is it was by of near lake cafe owner"
-    golds = [Answer("was by", 15), Answer("lake", 30), Answer("nowhere", UNLOCATED)]
-    questions = [Question("q", "who", context, golds), Question("r", "who", context, [])]
-    windows = make_windows(questions, load("bert"), 10, 2)  # [CLS] who [SEP] 6 tokens [SEP]
-    out = [-1, -1]
-    expected = [[out] * 3, [[4, 5], [8, 8], out], [out, [4, 4], out], [], [], []]
-    assert [window.golds.tolist() for window in windows] == expected
-    assert [window.context for window in windows[:3]] == [slice(3, 9), slice(3, 9), slice(3, 7)]
-    positions = data.collate(windows).positions.tolist()  # of the first listed gold, and no other
-    assert positions == [[0, 4, 0, 0, 0, 0], [0, 5, 0, 0, 0, 0]]
+    assert window.input_ids.tolist() == plain(tokenizer).encode("who?", context).ids
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
@@ -354,31 +389,103 @@ def test_a_question_that_leaves_no_room_for_its_context_is_refused_by_name(famil
 
 # --- Synthetic answers and attacks --------------------------------------------------------------
 
-
-def test_sentences_and_types_of_answers():
-    """Sentences begin after a stop, not after an abbreviation; answers of a type are exchanged."""
-    assert data.sentence_bounds('No "Why?" she asked. (It was 3.) 1066 came.') == [0, 21, 33, 43]
-    text = "Dr. J. Doe of St. Ives paid $1.50 e.g. to him. Yes! So"
-    assert data.sentence_bounds(text) == [0, 47, 52, 54]
-    groups = [
-        ["1066", "1999", "2010"],
-        ["February 2015", "3 May", "18th century", "in 1066", "the 1990s"],
-        ["90,790 tonnes", "40", "ten men", "two"],
-        ["Ada Abel", "The Bank of England", "Oslo", "Cats and the Moon"],
-        ["tennis", "a red cat", "Ada's cat"],
-    ]
-    kinds = [{data.answer_type(text)[0] for text in texts} for texts in groups]
-    assert {len(found) for found in kinds} == {1} and len(set.union(*kinds)) == 5, kinds
-    pool = ["Rome", "1066", "red", "New York", "Oslo", "Bern"]
-    drawn = {data.another_answer("Zug", "ROME, Zug", pool, random.Random(k)) for k in range(40)}
-    assert drawn == {"Oslo", "Bern"}, "of the same type and length, and not in the context"
-    assert data.another_answer("Zug", "Oslo, Bern, Rome", pool, random.Random(0)) is None
+ALPHABET = [a + b for a in "abcd" for b in "xyz"]
 
 
 def asked(question, context, *golds):
     """A question whose golds stand where they first occur."""
     answers = [Answer(gold, context.index(gold)) for gold in golds]
     return Question("q", question, context, answers, "T")
+
+
+def pool_of(question, *others, names=("Bo", "Ben Cole", "8")):
+    """The others are of all types of the question's answer; the names are for names inside."""
+    kinds = data.answer_types(question.question, question.answers[0].text)
+    pool = data.answer_pool([asked("Whatever?", f"it is {name} then", name) for name in names])
+    return pool | dict.fromkeys(kinds, list(others))
+
+
+def tries(make, *arguments):
+    """What a function of these arguments and of a random generator makes with 40 seeds."""
+    return [make(*arguments, random.Random(seed)) for seed in range(40)]
+
+
+def test_sentences_begin_after_a_stop_and_not_after_an_abbreviation():
+    text = 'No "Why?" of St. Ives paid $1.50 e.g. to him. Yes! So'
+    assert data.sentence_bounds(text) == [0, 46, 51, 53]
+
+
+def test_an_ending_shapes_a_word_after_three_letters_or_more():
+    shapes = {"bus": "word", "cats": "-s", "going": "word", "boring": "-ing"}
+    assert {word: data.word_shape(word) for word in shapes} == shapes
+
+
+OTHERS = [  # questions and answers that others may be exchanged for
+    ("In what city is it?", "Bern"),
+    ("Which city has one?", "Oslo"),
+    ("Who came?", "Ben Cole"),
+    ("who was he?", "Cora Hale"),
+    ("Which American instrument do they make?", "banjo"),
+    ("What colour is it?", "green"),
+    ("How many are there?", "31"),
+    ("When was that?", "1912"),
+    ("Where is it?", "in Peru"),
+]
+EXCHANGED = [  # question, answer, what it may be exchanged for
+    ("What city did Ada see?", "Rome", {"Bern", "Oslo"}),
+    ("The lake is in which city?", "Rome", {"Bern", "Oslo"}),
+    ("Who opened it?", "Ada Lee", {"Ben Cole", "Cora Hale"}),
+    ("What instrument did she teach?", "piano", {"banjo"}),
+    ("Of what colour is the lake?", "blue", {"green"}),
+    ("How many boats came?", "12", {"31"}),
+    ("When did it open?", "1874", {"1912"}),
+    ("Where did she go?", "in Rome", {"in Peru"}),
+    ("Why did she go?", "because it was hot and near", {None}),
+]
+
+
+@pytest.mark.parametrize("question, gold, expected", EXCHANGED)
+def test_an_answer_is_exchanged_for_one_asked_for_by_the_same_words(question, gold, expected):
+    """The head of the wh-phrase and the form are the same; not for what its context holds."""
+    pool = data.answer_pool([asked(q, f"It is {other}.", other) for q, other in OTHERS])
+    q = asked(question, f"It is {gold}.", gold)
+    assert set(tries(data.another_answer, q, pool)) == expected
+    first, *_ = sorted(expected, key=str)
+    held = replace(q, context=f"It is {gold}, or {str(first).upper()}.")
+    assert not {first, gold} & set(tries(data.another_answer, held, pool)) - {None}
+
+
+POOLED = [  # context, gold, whether it is drawn from
+    ("It was a mill.", "mill", True),
+    ("It was built by Ada Lee.", "Ada Lee", True),
+    ("The mill burnt.", "The mill", False),  # its capital may be the sentence's
+    ('It rained. "Rome" was it.', "Rome", False),
+    ("It rained! (Rome", "Rome", False),
+    ("Is it? Rome.", "Rome", False),
+    ("It was not a mill.", "not a mill", False),
+    ("It was nothing.", "nothing", True),
+    ("It was Ada's mill.", "Ada's", False),
+    ("It was Ada’s mill.", "Ada’s", False),
+    ("It was the Joneses’ mill.", "Joneses", True),
+    ("It was a mill, then.", "mill,", False),
+    ("It grew by 7%.", "7%", True),
+]
+
+
+@pytest.mark.parametrize("context, gold, kept", POOLED)
+def test_the_pool_has_what_can_stand_inside_any_sentence(context, gold, kept):
+    pool = data.answer_pool([asked("What was it?", context, gold)])
+    assert {text for texts in pool.values() for text in texts} == ({gold} if kept else set())
+
+
+def test_the_pool_has_first_golds_once_a_type_under_all_their_types():
+    mill = asked("What was it?", "it was a mill", "mill", "a mill")
+    lakes = [asked("Which lake was it?", f"it was {x}", x) for x in ("Zug", "Ulm", "Zug")]
+    pool = data.answer_pool([mill, *lakes, replace(mill, answers=[]), replace(mill, id="again")])
+    for q, texts in ((mill, ["mill"]), (lakes[0], ["Zug", "Ulm"])):
+        for kind in data.answer_types(q.question, q.answers[0].text):
+            assert pool[kind] == texts, kind
+    assert {text for texts in pool.values() for text in texts} == {"mill", "Zug", "Ulm"}
 
 
 def synthetic(question, pool, kind):
@@ -392,7 +499,7 @@ def synthetic(question, pool, kind):
 
 def test_the_sentence_goes_to_any_slot_and_both_answers_are_gold():
     question = asked("Who opened it? ", "Ada Lee opened it. It rained.", "Ada Lee", "Lee")
-    pool, expected = ["Ben Cole", "1066", "Ada Lee", "Bo"], {}
+    pool, expected = pool_of(question, "Ben Cole", "Ada Lee"), {}
     first, last = "Ada Lee opened it.", "It rained."
     made = {"evidence": "Ben Cole opened it.", "template": "Who opened it is Ben Cole."}
     for kind, new in made.items():
@@ -403,57 +510,89 @@ def test_the_sentence_goes_to_any_slot_and_both_answers_are_gold():
         assert synthetic(question, pool, kind) == dict.fromkeys(expected[kind], "Ben Cole")
 
 
-def test_a_distractor_is_denied_or_about_others_and_no_gold():
-    context, pool = "There Ada Lee was born in Oslo. It rained.", ["Rome", "Ben Cole"]
-    question, sentences = asked("Where was Ada Lee born?", context, "Oslo"), set()
-    for seed in range(40):
-        new = data.synthetic_answer(question, pool, random.Random(seed), "distractor")
-        (gold,) = new.answers
-        assert gold.text == "Oslo" and new.context.startswith("Oslo", gold.start)
-        sentences.add(new.context.replace(context[:31], "").replace("It rained.", "").strip())
-    assert sentences == {"There Ada Lee was not born in Rome.", "There Ben Cole was born in Rome."}
-    for context in ("it is Oslo, yes Oslo.", "it rained in Oslo."):  # names the gold; no change
-        question = asked("Where?", context, "Oslo")
-        assert data.synthetic_answer(question, pool, random.Random(0), "distractor") is None
-    questions = [asked(q, "Ada Lee was born in Oslo.", "Oslo") for q in ("Where?", "Who?")]
-    assert data.add_synthetic_answers(questions, 1.0, kind="distractor") == questions, "no pool"
-
-
 SENTENCES = [  # question, context, golds, another answer, the sentence with it
     ("Where?", "He saw the Ad Sea. It rained.", ["Ad Sea"], "the Alps", "He saw the Alps."),
     ("What?", "The mill burnt. It rained.", ["The mill"], "a lake", "A lake burnt."),
     ("Where?", "It rained. He was in Rome", ["Rome"], "Oslo", "He was in Oslo."),
     ("What?", 'He said "Go!" It rained.', ['"Go!"'], '"No!"', 'He said "No!"'),
+    ("Where?", "It rained. He, in 3. Rome. So", ["3. Rome"], "Oslo", "He, in Oslo."),
     # An evidence sentence that would still hold a gold: the template.
     ("Where?", "In Rome, rome is big. It rained.", ["Rome"], "Oslo", "Where is Oslo."),
     ("Who?", "Lee, or Ada Lee, came. So", ["Ada Lee", "Lee"], "Ben Bo", "Who is Ben Bo."),
+    # A gold that holds a bound stays whole.
+    ("What?", "He said. It rained. So it did.", ["said. It rained. So"], "left", "He left it did."),
 ]
 
 
 @pytest.mark.parametrize("question, context, golds, other, sentence", SENTENCES)
 def test_the_sentence_by_hand(question, context, golds, other, sentence):
     """One article, a capital first, a stop at the end, no gold left in it."""
-    found = synthetic(asked(question, context, *golds), [other], "evidence")
+    q = asked(question, context, *golds)
+    found = synthetic(q, pool_of(q, other), "evidence")
     assert sentence in {new.replace(context, "").strip() for new in found}, found
 
 
-def test_no_sentence_is_put_inside_a_gold():
-    gold = "said. It rained. So"
-    question = asked("What?", "He said. It rained. So it did.", gold)
-    assert all(gold in context for context in synthetic(question, ["a. B was. So on"], "template"))
+DISTRACTED = [  # question, sentence of the gold, which is Oslo, sentences with Rome that are added
+    ("Is Ada Lee?", "Ada Lee was in Oslo.", ["Ada Lee was not in Rome.", "Ben Cole was in Rome."]),
+    ("Where did Ada Lee go?", "So Ada Lee went to Oslo.", ["So Ben Cole went to Rome."]),
+    ("Where?", "it was notable for Oslo.", ["it was not notable for Rome."]),
+    ("Where?", "It is, as it was, at Oslo.", []),  # the auxiliary is of another clause
+    ("Where?", "It is: here, Oslo.", []),
+    ("Where?", "It was not at Oslo.", []),
+    ("Where?", "It was no lake of Oslo.", []),
+    ("Where?", "It isn't at Oslo.", []),
+    ("Where?", "It can't be at Oslo.", []),
+    *[("Where?", f"{word} was in Oslo.", []) for word in "No Never None Nobody Nothing".split()],
+    ("Where?", "it is Oslo, yes Oslo.", []),  # it names the gold
+    ("Where?", "it rained in Oslo.", []),  # nothing to change
+]
+
+
+@pytest.mark.parametrize("question, sentence, expected", DISTRACTED)
+def test_a_distractor_is_denied_or_about_others_and_no_gold(question, sentence, expected):
+    q, found = asked(question, f"{sentence} Then it rained.", "Oslo"), set()
+    for new in filter(None, tries(data.distractor, q, pool_of(q, "Rome"))):
+        (answer,) = new.answers
+        assert answer.text == "Oslo" and new.context.startswith("Oslo", answer.start), new
+        found.add(new.context.replace(sentence, "").replace("Then it rained.", "").strip())
+    assert found == set(expected)
+    assert set(tries(data.distractor, q, pool_of(q))) == {None}, "there is no other answer"
+
+
+NAMES = [  # question, text, the text with other names: Bo, Ben Cole and 8
+    ("When did Ada Lee come?", "Then Ada Lee came.", "Then Ben Cole came."),
+    ("When did Ada Lee come?", "Ada Lee came.", "Ben Cole came."),  # it opens the text
+    ("Was Ada the one?", "Was Ada there?", "Was Bo there?"),
+    ("Ada came when?", "Then Ada came.", "Then Ada came."),  # the first word has a capital anyway
+    ("Ada came when Ada did?", "Ada came.", "Bo came."),  # but it is elsewhere as well
+    ("When did she come?", "Then Ada came.", "Then Ada came."),
+    ("When did Ann come?", "Then Anna came.", "Then Anna came."),
+    ("What did 12 see?", "It was 2.", "It was 2."),
+    ("What did 2 see?", "It was 12, or 2.", "It was 12, or 8."),
+    ("What did Ada Lee see?", "Mona Ada Lee saw it.", "Mona Ben Cole saw it."),
+    ("Who led the U.S. in it?", "He led the U.S. in it.", "He led the Bo in it."),
+]
+
+
+@pytest.mark.parametrize("question, text, expected", NAMES)
+def test_names_and_numbers_that_the_question_has_are_exchanged_by_form(question, text, expected):
+    q = asked(question, "It was in Rome.", "Rome")
+    pool = pool_of(q, "Oslo")
+    assert set(tries(data.exchange_names, text, q, pool)) == {expected}
 
 
 def test_no_synthetic_answer_or_attack_can_be_made():
-    """Unanswerable, no other answer of the type; not located; no name, no auxiliary, no wh-word."""
-    rng, pool = random.Random(0), ["Ada Abel", "Ben Berg", "Cora Cole"]
+    """Unanswerable, no other answer; not located; no name, no auxiliary, no wh-word."""
     q = asked("Who was the owner of Lake Zurich?", "Ada Abel was it. It rained.", "Ada Abel")
-    for change in (data.synthetic_answer, data.add_one_sentence, data.negate):
+    pool, rng = pool_of(q, "Ben Berg", "Cora Cole"), random.Random(0)
+    for change in (data.another_answer, data.synthetic_answer, data.add_one_sentence, data.negate):
         assert change(q, pool, rng) is not None, change
         assert change(replace(q, answers=[]), pool, rng) is None, change
-        for poor in ([], ["Ada Abel"], ["1066", "red", "seven of the lakes"]):
+        for poor in ({}, pool_of(q, "Ada Abel"), {("no such type",): ["Ben Berg"]}):
             assert change(q, poor, rng) is None, (change, poor)
     lost = replace(q, answers=[*q.answers, Answer("x", UNLOCATED)])
-    assert data.synthetic_answer(lost, pool, rng) is None
+    for change in (data.synthetic_answer, data.distractor):
+        assert change(lost, pool, rng) is None, change
     for text in ("Who opened it?", "Is Lake Zurich big?"):
         assert data.add_one_sentence(replace(q, question=text), pool, rng) is None, text
     for text in ("Who opened it?", "Who was not there?", "Who wasn't it, was he?", "Was it big?"):
@@ -465,9 +604,9 @@ ATTACKED = [  # attack, question, gold, another answer, the sentence that is add
     (data.negate, "In what country is it? ", "Peru", "Chad", "In Chad is not it."),
     (data.negate, "the dome was built by whom?", "Ada", "Ben", "the dome was not built by Ben."),
     (data.negate, "What is the lake?", "the Alps", "The Ox", "The Ox is not the lake."),
-    (data.add_one_sentence, "Who opened Lake Zug?", "Al Lee", "Bo Oz", "Bo Oz opened Bo Oz."),
+    (data.add_one_sentence, "Who opened Lake Zug?", "Al Lee", "Bo Oz", "Bo Oz opened Ben Cole."),
     (data.add_one_sentence, "When did 12 die in it?", "1066", "1815", "1815 did 8 die in it."),
-    (data.add_one_sentence, "Who saw the Alp?", "Ada", "Ox", "Ox saw the Ox."),
+    (data.add_one_sentence, "Who saw the Alp?", "Ada", "Ox", "Ox saw the Bo."),
     (data.add_one_sentence, "Who read Twigg's study?", "Ada", "Bo", "Bo read Bo's study."),
 ]
 
@@ -476,7 +615,8 @@ ATTACKED = [  # attack, question, gold, another answer, the sentence that is add
 def test_attacks_by_hand(change, question, gold, other, sentence):
     """The fake in the wh-phrase's place; "not" after the auxiliary, or other names and numbers."""
     q = asked(question, f"It was {gold}.", gold)
-    attacked = change(q, [gold, other, "8"], random.Random(0))
+    q = replace(q, answers=[Answer(gold, UNLOCATED)])  # its place does not matter
+    attacked = change(q, pool_of(q, gold, other), random.Random(0))
     assert attacked == replace(q, context=f"It was {gold}. {sentence}")
 
 
@@ -496,17 +636,65 @@ def test_rematch_by_hand():
     assert data.rematch([q, unlike, foreign]) == []
 
 
+def words_of(text):
+    return set(re.findall(r"\w+", text.lower()))
+
+
+def plain_rematch(questions):
+    """Every question compared with every context of its article: [(question, context)]."""
+    contexts = list(dict.fromkeys((q.title, q.context) for q in questions))
+    words = {text: words_of(text) for _, text in contexts}
+    found = []
+    for q in questions:
+        asked_for, best, likest = sorted(words_of(q.question) - data.STOP_WORDS), 0, None
+        for title, text in contexts if q.answers else ():
+            holds_gold = any(answer.text.lower() in text.lower() for answer in q.answers)
+            if title == q.title and text != q.context and not holds_gold:
+                shared = [word for word in asked_for if word in words[text]]
+                score = sum(1 / sum(word in own for own in words.values()) for word in shared)
+                if score > best:  # of equals the first
+                    best, likest = score, text
+        found += [(q.question, likest)] if likest else []
+    return found
+
+
+@pytest.mark.parametrize("rows", ["toy", "flat", "two articles"])
+def test_rematch_by_words_finds_what_comparing_every_context_does(rows):
+    rng = random.Random(0)
+    questions = toy_corpus(400, 3)
+    if rows != "toy":  # of few words, so that many contexts are equally like
+        texts = [" ".join(rng.choices("Ada lake mill cafe red the 12 of".split(), k=5))]
+        texts += [" ".join(rng.sample(ALPHABET, 6)) for _ in range(60)]
+        questions = [asked(" ".join(rng.sample(ALPHABET, 3)), text, text[:1]) for text in texts]
+        questions[::5] = [replace(q, answers=[Answer("?!", UNLOCATED)]) for q in questions[::5]]
+        titles = ("", "") if rows == "flat" else ("T", "U")
+        questions = [replace(q, title=rng.choice(titles)) for q in questions * 3]
+    found = [(q.question, q.context) for q in data.rematch(questions)]
+    assert found == plain_rematch(questions) and len(found) > 50
+
+
+@pytest.mark.parametrize("question, said", [("Où est Zürich né?", False), ("何时建成?", True)])
+def test_of_another_script_it_is_said_that_made_sentences_are_english(question, said, capsys):
+    data.attack([asked(question, "a b", "b")] * 3, "negation")
+    assert ("English" in capsys.readouterr().err) == said
+
+
 def test_the_seed_decides_and_a_share_is_changed():
     questions, part = toy_corpus(400, 5), functools.partial
     changes = [part(data.attack, questions, kind) for kind in ("addonesent", "negation")]
-    for change in (*changes, part(data.add_synthetic_answers, questions, 0.5)):
+    makes = data.synthetic_answer, data.distractor
+    for change in (*changes, *(part(data.add_sentences, questions, 0.5, make) for make in makes)):
         assert change(seed=3) == change(seed=3) != change(seed=4), change
     assert data.attack(questions, "information-seeking") == data.rematch(questions)
-    for share in (0.0, 0.3, 1.0):
-        new = data.add_synthetic_answers(questions, share, seed=2)
-        changed = [q for q, n in zip(questions, new, strict=True) if n != q]
-        assert all(q.answers for q in changed)
-        assert share - 0.1 < len(changed) / 200 <= share + 0.05, len(changed)
+    for make in makes:
+        counts, golds = {}, 2 if make == data.synthetic_answer else 1
+        for share in (0.0, 0.3, 1.0):
+            new = data.add_sentences(questions, share, make, seed=2)
+            changed = [(q, n) for q, n in zip(questions, new, strict=True) if n != q]
+            assert all((len(q.answers), len(n.answers)) == (1, golds) for q, n in changed)
+            counts[share] = len(changed)
+        assert counts[0.0] == 0 and 100 < counts[1.0] <= 200, counts
+        assert 0.2 < counts[0.3] / counts[1.0] < 0.4, counts
 
 
 # --- The toy corpus -----------------------------------------------------------------------------

@@ -20,13 +20,6 @@ def brute_force(starts, ends, context, max_answer_length):
     return best
 
 
-def spans(starts, ends, context, max_answer_length):
-    """`best_spans` of anything array-like, as a list of (score, start, end)."""
-    logits = torch.tensor(np.array([starts, ends]), dtype=torch.float32)
-    context = torch.tensor(np.array(context), dtype=torch.bool)
-    return list(zip(*(x.tolist() for x in best_spans(logits, context, max_answer_length))))
-
-
 OUTSIDE = [0.0, -math.inf, 1e30, torch.finfo(torch.float32).max]
 
 
@@ -43,8 +36,9 @@ def test_the_best_spans_are_those_of_brute_force(logits, level):
         if logits == "few integers":
             starts, ends = rng.integers(-2, 3, size=(2, 50, length)) + level
         context = rng.random((50, length)) < rng.random((50, 1))
-        filled = (np.where(context, x, OUTSIDE[trial % 4]) for x in (starts, ends))
-        for b, found in enumerate(spans(*filled, context, limit)):
+        filled = np.where(context, [starts, ends], OUTSIDE[trial % 4]).astype(np.float32)
+        spans = best_spans(torch.tensor(filled), torch.tensor(context), limit)
+        for b, found in enumerate(zip(*(x.tolist() for x in spans))):
             expected = brute_force(starts[b], ends[b], context[b], limit)
             compared += expected is not None
             right = found == expected

@@ -5,22 +5,15 @@ Of cells tagged "trained", which vary from processor to processor, only kinds of
 
 import base64
 import difflib
-import gzip
 import io
-import json
 import re
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import execute
 from PIL import Image
-
-from data import toy_corpus
-from model import load_model, new_model, save_model
-from robust_eqa import Settings, predict, squad_scores
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -37,15 +30,12 @@ def run(path):
         cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
         for output in cell.outputs:
             if "image/png" in output.get("data", {}):
-                output.data["image/png"] = smaller(output.data["image/png"])
+                # In at most 256 colours, which the eye does not miss: half of the size.
+                picture, file = base64.b64decode(output.data["image/png"]), io.BytesIO()
+                image = Image.open(io.BytesIO(picture)).convert("RGB").quantize(256)
+                image.save(file, "png", optimize=True)
+                output.data["image/png"] = base64.b64encode(file.getvalue()).decode()
     return notebook
-
-
-def smaller(png):
-    """The picture in 24 colours, which is enough for grey ones, at a third of the size."""
-    image, file = Image.open(io.BytesIO(base64.b64decode(png))), io.BytesIO()
-    image.convert("RGB").quantize(24).save(file, "png", optimize=True)
-    return base64.b64encode(file.getvalue()).decode()
 
 
 def code_cells(notebook):
@@ -81,38 +71,11 @@ def test_a_notebook_shows_what_is_saved_in_it(path):
 def test_a_notebook_reads_well_unexecuted_and_names_no_machine(path):
     cells = code_cells(nbformat.read(path, as_version=4))
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    assert path.stat().st_size <= 250_000
+    assert path.stat().st_size <= 300_000
+    assert max(len(cell.source.splitlines()) for cell in cells) <= 25 or path.stem == "results"
     for output in (output for cell in cells for output in cell.outputs):
         assert output.output_type != "error" and output.get("name") != "stderr", output
         assert not ABSOLUTE_PATH.search(" ".join(texts(output).values())), output
-
-
-def test_experiments_end_to_end(tmp_path, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(FOLDER)
-    import experiments
-
-    for name, n, seed in (("squad2-train-29k", 200, 0), ("squad2-dev", 80, 1)):
-        rows = json.dumps(list(map(asdict, toy_corpus(n, seed)))).replace("start", "answer_start")
-        (tmp_path / f"{name}.json.gz").write_bytes(gzip.compress(rows.encode()))
-    save_model(*new_model([q.context for q in toy_corpus(200, 0)], 128), tmp_path / "small")
-    summary, dev = tmp_path / "summary.jsonl", toy_corpus(80, 1)
-    command = "--arm default robust+synthetic --set epochs=1 lr=1e-3".split()
-    command += ["--init", str(tmp_path / "small"), "--data", str(tmp_path)]
-    command += ["--runs", str(tmp_path / "runs"), "--summary", str(summary)]
-    for _ in range(2):  # a run that has its line is not repeated
-        experiments.main(command)
-        lines = experiments.read_lines(summary)
-        assert [line["arm"] for line in lines] == ["default", "robust+synthetic"]
-    for line, folder in zip(lines, sorted((tmp_path / "runs").iterdir())):
-        answers, spans, _ = predict(
-            *load_model(folder), dev, Settings(loss=line["settings"]["loss"])
-        )
-        for way, found in (("threshold 0", answers), ("all answered", spans)):
-            f1 = pytest.approx(squad_scores(dev, found)["f1"], abs=0.01)
-            assert line["scores"][way]["squad2-dev"]["f1"] == f1, way
-    experiments.main(["report", "--summary", str(summary)])
-    assert "| F1, mean ± sd (seeds) | default | robust+synthetic |" in capsys.readouterr().out
-    assert experiments.spread([50, 52]) == "51.0 ± 1.4 (2)"
 
 
 if __name__ == "__main__":

@@ -37,8 +37,7 @@ def questions(draw, contexts=some_text):
 
 # --- Windows ------------------------------------------------------------------------------------
 
-nowhere = st.integers(0, 10**6) | st.sampled_from([2**40, UNLOCATED])
-odd_answers = st.builds(Answer, some_text, nowhere)
+odd_answers = st.builds(Answer, some_text, st.sampled_from([2**40, UNLOCATED, *range(9)]))
 
 
 @few
@@ -74,10 +73,13 @@ def test_batches_of_like_length_are_a_partition_that_the_seed_decides(lengths, s
 
 POOL = ["1815", "1066", "7 %", "in 1905 or 1906", "40 days and nights", "blue", "a miller"]
 POOL += ["Zora", "Zora Quux", "Zora Quux Berg", "Zora of the Old Mill", "out of wood"]
+BY_FORM = [Question(text, "Why?", f"it was {text}", [Answer(text, 7)]) for text in POOL]
+BY_FORM = data.answer_pool(BY_FORM)
 PLAIN = ["Ada Lee opened it. ", "It was in 1912. ", "Dr. Who left! ", '"Why?" she asked. ', "ok"]
 ASKED = ["Who was it of Lake Zug?", "When did Ada Lee of 1912 leave", "in what town is Zug?"]
 CHANGES = {"negation": data.negate, "addonesent": data.add_one_sentence}
-for kind in ("evidence", "template", "mixed", "distractor"):
+CHANGES |= {"distractor": data.distractor}
+for kind in ("evidence", "template", "mixed"):
     CHANGES[kind] = functools.partial(data.synthetic_answer, kind=kind)
 
 
@@ -96,7 +98,10 @@ def test_a_change_inserts_one_piece_and_keeps_all_offsets(name):
     @few
     @given(changeable(), st.integers(0, 99))
     def tried(question, seed):
-        new = CHANGES[name](question, POOL, random.Random(seed))
+        first = [answer.text for answer in question.answers[:1]]
+        kinds = data.answer_types(question.question, *first) if first else []
+        pool = BY_FORM | dict.fromkeys(kinds, POOL)  # whatever type it is
+        new = CHANGES[name](question, pool, random.Random(seed))
         made.append(new is not None)
         if new is None:
             return

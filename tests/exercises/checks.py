@@ -76,6 +76,8 @@ class Result(NamedTuple):
     got: object
     left: list  # its arguments afterwards
     error: Raised | None
+    fault: str | None = None  # None if it is right; an id of ANY, or "" where none of them fits
+    difference: str = ""  # from what was expected
 
 
 def show(value):
@@ -119,10 +121,11 @@ def compare(got, expected):
 def compare_arrays(got, expected):
     shapes = tuple(got.shape), tuple(expected.shape)
     if shapes[0] != shapes[1]:
-        hint = "" if got.ndim == expected.ndim else "shape"
+        turned = shapes[0] == shapes[1][::-1]
+        hint = "shape" if turned or got.ndim != expected.ndim else ""
         return hint, f"shape {shapes[0]} instead of {shapes[1]}"
-    kinds = [x.dtype.kind if isinstance(x, np.ndarray) else x.dtype for x in (got, expected)]
-    if kinds[0] != kinds[1]:
+    kinds = [kind_of(x.dtype) for x in (got, expected)]
+    if kinds[0] != kinds[1] and not (kinds[1] == "float32" and kinds[0] == "float64"):
         return "dtype", f"{got.dtype} instead of {expected.dtype}"
     x, y = (np.asarray(a.detach() if isinstance(a, torch.Tensor) else a) for a in (got, expected))
     if np.isclose(x, y, 1e-4, 1e-4, equal_nan=True).all():
@@ -154,14 +157,21 @@ def time_limit():
         signal.signal(signal.SIGALRM, before)
 
 
+def kind_of(dtype):
+    """What must be equal of two arrays' types: for numpy, whose integers have many, the kind."""
+    return dtype.kind if isinstance(dtype, np.dtype) else str(dtype).removeprefix("torch.")
+
+
 def run(function, case):
     args = copy.deepcopy([*case.args])
     try:
         with time_limit():
             got = case.call(function, *args, **case.options)
     except Exception as error:
-        return Result(None, args, as_text(error, inspect.unwrap(function).__code__.co_filename))
-    return Result(got, args, None)
+        error = as_text(error, inspect.unwrap(function).__code__.co_filename)
+        return Result(None, args, error, "endless" if error.kind is TimeoutError else "")
+    fault, difference = judge(got, args, case)
+    return Result(got, args, None, fault, difference)
 
 
 def as_text(error, file):
@@ -171,103 +181,115 @@ def as_text(error, file):
     return Raised(type(error), text, *where(error, file), frames[-1].name if blank else "")
 
 
-def timed_out(result):
-    return result.error is not None and result.error.kind is TimeoutError
-
-
-def judge(result, case):
-    """None if it is right, else a hint of ANY, or "" where none fits; and the difference."""
-    if timed_out(result):
-        return "endless", ""
-    if result.error:
-        return "", ""
-    if compare(result.left, [*case.args]):
+def judge(got, left, case):
+    """The fault and the difference of a Result."""
+    if compare(left, [*case.args]):
         return "in-place", ""
-    return ("none", "") if result.got is None else compare(result.got, case.expected)
+    if got is None:
+        return "none", ""
+    return compare(got, case.expected) or (None, "")
+
+
+def results_of(name, function):
+    """The Results of all cases; none is run after one that does not end."""
+    results = []
+    for case in CASES[name]:
+        results.append(run(function, case))
+        if results[-1].fault == "endless":
+            break
+    return results
 
 
 def examine(name, function):
     """The Outcome of one function: what the first of its cases that fails shows."""
-    for number, case in enumerate(CASES[name]):
-        result = run(function, case)
-        fault = judge(result, case)
-        if not fault:
-            continue
-        rows = {"given": call_of(name, function, case), "looked at": case.what}
-        if result.error:
-            rows["raised"] = result.error.text
-            rows["at"] = result.error.place and f"{result.error.place}: {result.error.line}"
-        elif fault[0] == "in-place":
-            changed = [x for x, given in zip(result.left, case.args) if compare(x, given)]
-            rows["you left"] = show(changed[0])
-        else:
-            rows["you said"] = show(result.got)
-        if fault[0] != "in-place":
-            rows["expected"] = show(case.expected)
-        rows["compared"] = fault[1]
+    return explain(name, function, results_of(name, function))
 
-        blank = result.error and result.error.blank
-        if blank in NUMBERS and blank != name:
-            hint, sure = "blank", True
-            rows["hint"] = f"{blank} is still blank: do exercise {NUMBERS[blank]} first."
-        elif blank:
-            return Outcome("not attempted", name, f"{name}: not attempted, {result.error.place}")
-        else:
-            hint, sure = diagnose(name, function, number, fault[0])
-            own = HINTS[name].get(hint)
-            rows["hint"] = "Perhaps: " * (not sure) + own if own else ANY[hint]
-        state = "raised" if result.error else "wrong"
-        text = "\n".join(f"{key:<11}{row:.1500}" for key, row in rows.items() if row)
-        return Outcome(state, name, f"{name}: {state}\n\n{text}\n", hint, sure)
-    return Outcome("right", name)
+
+def explain(name, function, results, known=None):
+    """The Outcome of a function with these results; `known` instead of all known mistakes."""
+    wrong = [number for number, result in enumerate(results) if result.fault is not None]
+    if not wrong:
+        return Outcome("right", name)
+    case, result = CASES[name][wrong[0]], results[wrong[0]]
+    rows = {"given": call_of(name, function, case), "looked at": case.what}
+    if result.error:
+        rows["raised"] = result.error.text
+        rows["at"] = result.error.place and f"{result.error.place}: {result.error.line}"
+    elif result.fault == "in-place":
+        changed = [x for x, given in zip(result.left, case.args) if compare(x, given)]
+        rows["you left"] = show(changed[0])
+    else:
+        rows["you said"] = show(result.got)
+    if result.fault != "in-place":
+        rows["expected"] = show(case.expected)
+    rows["compared"] = result.difference
+
+    blank = result.error and result.error.blank
+    if blank in NUMBERS and blank != name:
+        hint, sure = "blank", True
+        rows["hint"] = f"{blank} is still blank: do exercise {NUMBERS[blank]} first."
+    elif blank:
+        return Outcome("not attempted", name, f"{name}: not attempted, {result.error.place}")
+    else:
+        hint, sure = diagnose(name, results, known or known_mistakes(name))
+        text = HINTS[name].get(hint) or ANY[hint]
+        rows["hint"] = text if sure else f"Perhaps: {text}"
+    state = "raised" if result.error else "wrong"
+    text = "\n".join(f"{key:<11}{row:.1500}" for key, row in rows.items() if row)
+    return Outcome(state, name, f"{name}: {state}\n\n{text}\n", hint, sure)
 
 
 # --- Which mistake it is ---------------------------------------------------------------------
 
+FACTS = "type", "shape", "dtype", "in-place"  # of the ids of ANY: seen, not guessed
 
-def diagnose(name, function, failed, fault):
-    """The id of the hint, and whether the mistake is sure: a known one, the same in every case.
 
-    Otherwise it is a guess: the known mistake that does the same in most of the cases where one
-    of the two is wrong, or else what the case that failed is there for. No case is run after one
-    that does not end.
+def diagnose(name, results, known):
+    """The id of the hint, and whether it is sure: a known mistake, the same in every case.
+
+    Otherwise it is a guess: the known mistake that does the same in the case that is shown and in
+    most of the cases where one of the two is wrong, or else what that case is there for.
     """
-    cases = CASES[name]
+    failed = next(k for k, result in enumerate(results) if result.fault is not None)
+    fault, case = results[failed].fault, CASES[name][failed]
     if fault == "endless":
         return fault, False
-    results = []
-    while len(results) < len(cases) and not (results and timed_out(results[-1])):
-        results.append(run(function, cases[len(results)]))
     guess, most = "", 0.5
-    for hint, known in known_mistakes(name):
-        alike, either = 0, 0
-        for result, other, case in zip(results, known, cases):
-            if same(result, other):
-                alike += judge(result, case) is not None
-            else:
-                either += 1
-        share = alike / (alike + either)
+    for hint, others in known:
+        share = likeness(results, others, failed)
         if share > most:
             guess, most = hint, share
-    if most == 1 and not timed_out(results[-1]):
+    if most == 1 and results[-1].fault != "endless":
         return guess, True
+    if fault in FACTS:
+        return fault, True
     if results[0].error:
-        fault = "raised"
-    return fault or guess or cases[failed].hint, False
+        return "raised", False
+    return guess or fault or case.hint, False
+
+
+def likeness(results, others, failed):
+    """Of the cases in which one of two functions is wrong, the share in which both do the same."""
+    if failed >= len(others) or not same(results[failed], others[failed]):
+        return 0  # nor if they differ in the case that is shown
+    alike, either = 0, 0
+    for one, other in zip(results, others):
+        if one.fault is not None and other.fault is not None and same(one, other):
+            alike += 1
+        elif one.fault is not None or other.fault is not None:
+            either += 1
+    return alike / (alike + either)
 
 
 @functools.cache
 def known_mistakes(name):
     """The wrong answers to a function: hint, results of all cases."""
-    known = []
-    for hint, version in WRONG[name]:
-        known.append((hint, [run(version, case) for case in CASES[name]]))
-    return known
+    return [(hint, results_of(name, version)) for hint, version in WRONG[name]]
 
 
 def same(result, other):
     if result.error or other.error:
-        return bool(result.error and other.error) and result.error.kind is other.error.kind
+        return bool(result.error and other.error) and result.error.text == other.error.text
     return compare(result.got, other.got) is None and compare(result.left, other.left) is None
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from data import UNLOCATED, Answer, Question, another_answer, sentence_bounds
+from data import UNLOCATED, Answer, Question, another_answer, fitted, sentence_bounds
 
 # --- 1 f1: paper 6; easy, 10 minutes ---------------------------------------------------------
 
@@ -86,8 +86,9 @@ def golds_inside(golds, start, stop):
 def attention(query, key, value, mask, p=0.0):
     """softmax(q k^T / sqrt(d)) v over the keys that the mask admits.
 
-    (B, H, T, d) x3, (B, T) bool, True on real tokens, False on padding -> (B, H, T, d).
-    Dropout with probability p on the weights, after the softmax (F.dropout does it).
+    (B, H, T, d) x3, (B, T) bool, True on real tokens, False on padding -> (B, H, T, d), a tensor
+    of a floating type through which gradients flow. Each weight is dropped with probability p,
+    after the softmax (F.dropout does it).
     """
     raise NotImplementedError  # your code (about 3 lines)
 
@@ -98,8 +99,9 @@ def attention(query, key, value, mask, p=0.0):
 def default_loss(logits, positions, mask):
     """The usual loss: (cross entropy of the start + cross entropy of the end) / 2, batch mean.
 
-    (2, B, T), (2, B) int64, (B, T) bool, False on padding -> scalar. Padding is outside the
-    softmax. Position 0, [CLS], stands for "no answer" and is trained like any other.
+    (2, B, T), (2, B) int64, (B, T) bool, False on padding -> scalar tensor of a floating type
+    through which gradients flow. Padding is outside the softmax. Position 0, [CLS], stands for
+    "no answer" and is trained like any other.
     """
     raise NotImplementedError  # your code (about 2 lines)
 
@@ -111,8 +113,9 @@ def qa_loss(logits, labels, mask):
     """Cross entropy against 1/k on each of k labelled positions, or 1/n on all n if there is none.
 
     (2, B, T), (2, B, T) float, 1 at the first (last) token of every gold, else 0, (B, T) bool
-    -> scalar: (start + end) / 2, mean over the batch. Start and end have a k each. The n positions
-    are those the mask admits, [CLS] and question included; padding is outside the softmax too.
+    -> scalar tensor of a floating type through which gradients flow: (start + end) / 2, mean over
+    the batch. Start and end have a k each. The n positions are those the mask admits, [CLS] and
+    question included; padding is outside the softmax too, and a label under it counts for nothing.
     """
     raise NotImplementedError  # your code (about 6 lines)
 
@@ -123,8 +126,8 @@ def qa_loss(logits, labels, mask):
 def tagging_loss(logits, labels, mask, positive_weight=2.0):
     """Binary cross entropy of sigmoid(logit) against the label, at every position the mask admits.
 
-    Shapes as in qa_loss -> scalar: *summed* over positions, (start + end) / 2, mean over the
-    batch. What a position labelled 1 costs is multiplied by positive_weight.
+    Shapes as in qa_loss -> scalar tensor like qa_loss's: *summed* over positions, (start + end) / 2,
+    mean over the batch. What a position labelled 1 costs is multiplied by positive_weight.
     """
     raise NotImplementedError  # your code (about 3 lines)
 
@@ -140,22 +143,23 @@ def robust_loss(logits, labels, mask, qa_weight=2.0, tagging_weight=1.0, positiv
 def best_spans(logits, context_mask, max_answer_length):
     """In each window the span i..j (inclusive) with the greatest start logit i + end logit j.
 
-    (2, B, T), (B, T) bool, int -> scores (B,) float64, starts (B,) and ends (B,) int64. i and j are
-    context tokens, i <= j, and the span has at most max_answer_length tokens. Ties: the earliest
-    start, then the earliest end; add in float64 (logits.double()), so that no tie comes from
-    rounding. A window without context scores -1e30, and its span does not matter. First write it
-    with loops or a (B, T, T) table; both are right.
+    (2, B, T), (B, T) bool, int -> a tuple of tensors: scores (B,) float64, starts (B,) and ends
+    (B,) int64. i and j are context tokens (what is between does not matter), i <= j, and the span
+    has at most max_answer_length tokens. Ties: the earliest start, then the earliest end; add in
+    float64 (logits.double()), so that no tie comes from rounding. A window without context scores
+    -1e30, and its span does not matter. First write it with loops or a (B, T, T) table; both are
+    right.
     """
     raise NotImplementedError  # your code (about 10 lines)
 
 
-def decide(scores, nulls=None):
+def decide(scores, null_scores=None):
     """The window whose best span answers the question, and how much speaks against answering.
 
     (n,) best spans' scores of a question's n windows, lists or arrays -> int index, float score.
     The greatest score wins, ties go to the earliest. Robust training: the no-answer score is minus
-    the greatest score. Default training also gives (n,) nulls, a window's start logit + end logit
-    at position 0, [CLS]: the least null minus the greatest score. Above 0 the caller answers "".
+    the greatest score. Default training also gives (n,) null_scores, a window's start logit + end
+    logit at position 0, [CLS]: min(null_scores) - max(scores). Above 0 the caller answers "".
     """
     raise NotImplementedError  # your code (about 3 lines)
 
@@ -166,16 +170,21 @@ def decide(scores, nulls=None):
 def synthetic_answer(question, pool, rng, kind="mixed"):
     """Put a new sentence with another answer into the context, so that both answers are gold.
 
-    Question, list of texts, random.Random, kind -> new Question (dataclasses.replace), or None.
-    another_answer(text, context, pool, rng) draws the new answer: one of the type of `text`, here
-    the first gold's, that the context does not hold yet; or None. sentence_bounds(context) lists
-    the offsets at which a sentence begins, and len(context). The new sentence, by kind:
+    Question, {type: [texts]}, random.Random, kind -> new Question (dataclasses.replace), or None.
+    another_answer(question, pool, rng) draws the new answer: that of a question which asks for the
+    same, and not in the context; or None. sentence_bounds(context) lists the offsets at which a
+    sentence begins, and len(context). The new sentence, by kind:
       "evidence"  from the last bound at or before the first gold's start to the first bound at or
-                  after its end, with the new answer in the gold's place
-      "template"  "<question without ?> is <new answer>."
+                  after its end, with the new answer in the gold's place; but the template, where
+                  that sentence still holds the text of a gold, in upper or lower case
+      "template"  "<question without ? and blanks at its end> is <new answer>."
       "mixed"     one of the two, drawn from rng
-    It is put at one of the bounds, drawn from rng, but never inside a gold; one space stands
-    between sentences. Every answer of the result stands at its start; the new one is listed last.
-    None for a question without golds, with an UNLOCATED one, or where there is no other answer.
+    fitted(answer, before) is the answer as it stands after the text `before`, in this sentence:
+    with a capital if it comes first, and without its article behind another. A new sentence that
+    ends without a mark (.!?, quotes or brackets may follow) gets a full stop; the old ones stay as
+    they are. It is put at one of the bounds, drawn from rng: at a gold's start or end too, but never inside a gold; one space stands
+    between sentences. Every answer of the result stands at its start; the new one, as fitted, is
+    listed last. None for a question without golds, with an UNLOCATED one, or where there is no
+    other answer.
     """
-    raise NotImplementedError  # your code (about 25 lines)
+    raise NotImplementedError  # your code (about 30 lines)
