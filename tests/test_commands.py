@@ -292,6 +292,7 @@ def test_one_seed_gives_one_result_and_a_toy_run_replaces_its_own_only(shell, re
     assert "runs/toy" in err, f"it does not say what it replaces: {err}"
     settings = read("runs/toy/settings.json")
     assert settings["seed"] == 1, "runs/toy was not replaced"
+    assert "another seed" in refused(f"{TOY} --eval dev.json other.json --resume")
     for seed in (0, 1):
         shell(f"{TOY} --limit 20 --synthetic 0 --eval dev.json --out {seed} --seed {seed}")
     tokenizers = [Path(run, "tokenizer.json").read_text("utf-8") for run in ("0", "1")]
@@ -344,10 +345,10 @@ def test_an_output_that_is_a_device_a_pipe_or_a_link_stays_one(shell):
     Path("link").symlink_to("old.json")
     Path("dangling").symlink_to("new.json")
     shell("predict run squad.json --output link --scores dangling")
-    shell("predict run squad.json --output pipe --scores run/scores.json")
+    shell("predict run squad.json --output pipe --scores pipe")  # which can take both
     assert Path("link").is_symlink() and Path("dangling").is_symlink()
-    assert read("old.json") == json.loads(os.read(pipe, 10**6))
-    assert read("new.json") == read("run/scores.json")
+    piped = os.read(pipe, 10**6).replace(b"}{", b"},{")
+    assert json.loads(b"[%s]" % piped) == [read("old.json"), read("new.json")]
     os.close(pipe)
     try:  # a node of our own
         os.mknod("null", stat.S_IFCHR | 0o666, os.makedev(1, 3))

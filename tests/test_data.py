@@ -570,6 +570,7 @@ NAMES = [  # question, text, the text with other names: Bo, Ben Cole and 8
     ("What did 12 see?", "It was 2.", "It was 2."),
     ("What did 2 see?", "It was 12, or 2.", "It was 12, or 8."),
     ("What did Ada Lee see?", "Mona Ada Lee saw it.", "Mona Ben Cole saw it."),
+    ("Did Ada see Ada Lee?", "It was Ada Lee.", "It was Ben Cole."),  # not "Bo Lee"
     ("Who led the U.S. in it?", "He led the U.S. in it.", "He led the Bo in it."),
 ]
 
