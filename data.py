@@ -722,8 +722,7 @@ def denied(text):
     >>> denied("No lake was at "), denied("It was new, and near ")
     ('No lake was at ', 'It was new, and near ')
     """
-    # Atomic, (?>: where a clause ends after the last auxiliary, no earlier one is tried.
-    return re.sub(rf"(?s)^(?!.*{DENIAL})(?>.*{AUX})(?=[^,;:]*$)", r"\g<0> not", text)
+    return re.sub(rf"(?s)^(?!.*{DENIAL}).*{AUX}(?=[^,;:]*$)", r"\g<0> not", text)
 
 
 def rematch(questions):
