@@ -175,10 +175,10 @@ class Batch(NamedTuple):
 
 
 def collate(windows, device="cpu"):
-    """[Window] -> Batch, padded to the least multiple of 32 that holds the longest window."""
+    """[Window] -> Batch, padded to the least multiple of 16 that holds the longest window."""
     longest = max(len(window.input_ids) for window in windows)
     # Few lengths: a CPU keeps compiled kernels for each, gigabytes for hundreds.
-    B, T = len(windows), 32 * math.ceil(longest / 32)
+    B, T = len(windows), 16 * math.ceil(longest / 16)
     input_ids, segment_ids = np.zeros((2, B, T), np.int64)
     mask, context_mask = np.zeros((2, B, T), bool)
     labels, positions = np.zeros((2, B, T), np.float32), np.zeros((2, B), np.int64)

@@ -291,7 +291,7 @@ def check_windows(questions, family, max_length, stride):
         assert window.segment_ids.tolist() == segments, q
         assert window.offsets.tolist() == [[*pair] for pair in offsets[part]], q
         T, golds = batch.mask.shape[1], []
-        assert T % 32 == 0 and T - 32 < max(len(ids) for _, ids, *_ in theirs) <= T, T
+        assert T % 16 == 0 and T - 16 < max(len(ids) for _, ids, *_ in theirs) <= T, T
         labels, positions = np.zeros((2, T)), [0, 0]
         for k, (start, end) in enumerate(cover(offsets, answer) for answer in q.answers):
             inside = part.start <= start and end < part.stop

@@ -105,7 +105,7 @@ def test_padding_has_no_influence(family):
 
 @families
 def test_padding_beyond_the_table_of_positions_has_no_influence(family):
-    """As batches have it, whose lengths are multiples of 32."""
+    """As batches have it, whose lengths are multiples of 16."""
     model, _ = load_model(FIXTURES / family)
     assert model.max_length == {"bert": 80, "roberta": 128}[family]
     batch = random_batch(model, model.max_length)
