@@ -222,7 +222,7 @@ AUX = r"\b(?:is|are|was|were|do|does|did|can|could|will|would|has|have|had|shoul
 WH_PHRASE = re.compile(
     # [What kind of day] was it?
     rf"(?i)\b(?:(?:what|which|whose|how)(?: [^\s?]+){{0,4}}?(?= {AUX})"
-    # It was new on [what day]?
+    # It was new on [what day]? Not as a question's first word, or all of "What made it?" would go.
     r"|(?<= )(?:what|which|whose)(?: [^\s?]+){0,4}(?= ?\?*$)"
     # [Which day] came? [How many] came? Else the wh-word alone: [Who] came?
     r"|(?:how|which|whose) [^\s?]+|who|whom|when|where|why|what|which|whose|how)\b"
@@ -231,7 +231,7 @@ WH_PHRASE = re.compile(
 NOUN = re.compile(
     # "What", "What was the"
     r"\b(?:[Ww]hat|[Ww]hich|[Ww]hose)(?: (?:is|are|was|were) (?:an?|the))?"
-    # " kind of"; " first American"
+    # " kind of"; " first American", as few words as can be
     rf"(?: (?:kind|type|sort|form|name)s? of)?(?: (?!{AUX})[\w'-]+){{0,3}}?"
     # " city", if " was", " of" or "?" follows it
     rf" (?!{AUX})([a-z][\w'-]+)(?= (?:{AUX}|of|for|in|on|to|that|who|at|from|by)\b|\?)"
@@ -290,6 +290,7 @@ def answer_types(question_text, answer_text):
     phrase = WH_PHRASE.search(question_text)
     wh_word, *rest = phrase[0].lower().split() if phrase else ["what"]
     noun = NOUN.search(question_text)
+    # "how" and "many", or "where" and "born?".
     word = (rest or question_text.split(" ")[-1:])[0]
     asked = noun[1] if noun else f"{wh_word} {word}"
     form = answer_form(answer_text)
@@ -306,9 +307,11 @@ def answer_pool(questions):
     asked = "".join(q.question for q in questions)
     if len(re.findall("[A-Za-zÀ-ɏ]", asked)) < len(re.findall(r"\w", asked)) / 2:
         print("made sentences are English", file=sys.stderr)
+    # Dictionaries as sets that keep their order.
     pool = defaultdict(dict)
     for q in [q for q in questions if q.answers]:
         gold = q.answers[0]
+        # Nothing stands before a gold that is UNLOCATED.
         before = q.context[: max(0, gold.start)].rstrip(" \"'“‘(")
         clean = re.search(r"^(?!not ).*[\w%)\"”](?<!['’]s)$", gold.text)
         if before and before[-1] not in ".!?" and clean:
@@ -677,7 +680,7 @@ def append_statement(question, asked, pool, rng):
 
 
 def exchange_names(text, question, pool, rng):
-    """A text with others of their form for the names and numbers that the question has too.
+    """A text with each name and number that the question has too exchanged for one of its form.
 
     The question's first word does not count: it has a capital anyway.
 
@@ -715,7 +718,7 @@ def distractor(question, pool, rng):
 
 
 def denied(text):
-    """A text with "not" after its last auxiliary, unless it is denied or in an earlier clause.
+    """A text with "not" after its last auxiliary; as it is where it is denied or has a later clause.
 
     >>> denied("So it was known by "), denied("It was notable for ")
     ('So it was not known by ', 'It was not notable for ')
@@ -729,13 +732,13 @@ def rematch(questions):
     """Information-seeking unanswerables: questions moved to the likest paragraph without a gold.
 
     [Question] -> [Question]. A paragraph of the same article is liker the more words of the question
-    it has, each with the weight 1 / paragraphs that have it.
+    it has, each with the weight 1 / paragraphs, of all articles, that have it.
     """
     # paper: TF-IDF over all data, hard cases kept by six models. here: these weights, one article.
     words = {q.context: set(re.findall(r"\w+", q.context.lower())) for q in questions}
     holders = Counter(word for found in words.values() for word in found)
     articles, indices = defaultdict(list), defaultdict(list)
-    # indices: (title, word) -> which contexts of that article have the word
+    # articles: title -> its contexts; indices: (title, word) -> which of them have the word
     for title, context in dict.fromkeys((q.title, q.context) for q in questions):
         for word in words[context]:
             indices[title, word].append(len(articles[title]))
@@ -743,6 +746,7 @@ def rematch(questions):
     moved = []
     for q in questions:
         likeness = np.zeros(len(articles[q.title]))
+        # Sorted, since the order decides how a sum is rounded.
         for word in sorted(set(re.findall(r"\w+", q.question.lower())) - STOP_WORDS):
             if (q.title, word) in indices:
                 likeness[indices[q.title, word]] += 1 / holders[word]

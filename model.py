@@ -144,8 +144,8 @@ def new_model(texts, max_length):
     """A small random encoder for the toy run, and a WordPiece tokenizer trained on the texts."""
     trained = BertWordPieceTokenizer()
     letters = sorted({*trained.normalize("".join(texts))} - {" "})
-    # Letters are listed, since training alone numbers them in another order each time; the tokenizer
-    # is then made again from the vocabulary, in which they are ordinary tokens.
+    # Training numbers the letters inside of words, "##a", in another order each time: listed, they
+    # keep theirs. The tokenizer is then made anew from the vocabulary, where they are ordinary tokens.
     listed = SPECIALS + ["##" + letter for letter in letters]
     trained.train_from_iterator(texts, 8000, special_tokens=listed, show_progress=False)
     tokenizer = Tokenizer.from_str(BertWordPieceTokenizer(trained.get_vocab()).to_str())

@@ -320,10 +320,11 @@ def squad_scores(questions, predictions, no_answer_scores=None, threshold=1.0):
         for k, name in enumerate(("exact", "f1")):
             gains = [len(ids - answerable)]
             for key in order:
+                # An unanswerable question loses its point, unless its span is empty.
                 spoilt = -1.0 if predictions[key] else 0.0
                 gains.append(span_scores[key][k] if key in answerable else spoilt)
             totals = np.cumsum(gains)
-            # totals[0] stands before the first question.
+            # totals[i]: with the first i questions answered.
             best = int(totals.argmax())
             result[f"best_{name}"] = float(100 * totals[best] / len(ids))
             result[f"best_{name}_thresh"] = no_answer_scores[order[best - 1]] if best else 0.0
@@ -409,6 +410,7 @@ def train(settings, resume=False, overwrite=False):
     windows = training_windows(questions, model, tokenizer, settings)
     # What would be refused at the end is refused now.
     windows_of(sum(tests.values(), []), model, tokenizer, settings)
+    # Does this call begin the run? And what tells if a step was made.
     begins = RANK == 0 and not (resume and (out / "settings.json").exists())
     if begins:
         begin_directory(out, settings, overwrite)
