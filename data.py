@@ -220,18 +220,20 @@ SENTENCE_END = re.compile(
 AUX = r"\b(?:is|are|was|were|do|does|did|can|could|will|would|has|have|had|should|may)\b(?!['’])"
 # What gives way to the answer where a question becomes a statement.
 WH_PHRASE = re.compile(
-    # [What kind of day] was it?
+    # Up to the first auxiliary: [What kind of day] was it?
     rf"(?i)\b(?:(?:what|which|whose|how)(?: [^\s?]+){{0,4}}?(?= {AUX})"
-    # It was new on [what day]? Not as a question's first word, or all of "What made it?" would go.
+    # Else, if it is not the question's first word, to the end: It was new on [what day]?
     r"|(?<= )(?:what|which|whose)(?: [^\s?]+){0,4}(?= ?\?*$)"
-    # [Which day] came? [How many] came? Else the wh-word alone: [Who] came?
+    # Else one word more, [Which day] came?, but not with "what", where it may be the verb: [What]
+    # made it? Else the wh-word alone.
     r"|(?:how|which|whose) [^\s?]+|who|whom|when|where|why|what|which|whose|how)\b"
 )
 # The noun that a question asks for.
 NOUN = re.compile(
     # "What", "What was the"
     r"\b(?:[Ww]hat|[Ww]hich|[Ww]hose)(?: (?:is|are|was|were) (?:an?|the))?"
-    # " kind of"; " first American", as few words as can be
+    # " kind of"; " first American": as few words as can be, and no auxiliary among them, so that
+    # "What did Ada sell?" has no noun
     rf"(?: (?:kind|type|sort|form|name)s? of)?(?: (?!{AUX})[\w'-]+){{0,3}}?"
     # " city", if " was", " of" or "?" follows it
     rf" (?!{AUX})([a-z][\w'-]+)(?= (?:{AUX}|of|for|in|on|to|that|who|at|from|by)\b|\?)"

@@ -410,16 +410,17 @@ def train(settings, resume=False, overwrite=False):
     windows = training_windows(questions, model, tokenizer, settings)
     # What would be refused at the end is refused now.
     windows_of(sum(tests.values(), []), model, tokenizer, settings)
-    # Does this call begin the run? And what tells if a step was made.
+    # Does this call begin the run?
     begins = RANK == 0 and not (resume and (out / "settings.json").exists())
     if begins:
         begin_directory(out, settings, overwrite)
+    # If it is unchanged after an error, no step was made.
     before = model.head.weight.detach().clone()
     try:
         log = fit(model, windows, settings, resume)
     except BaseException:
         if begins and not (out / STATE).exists() and torch.equal(model.head.weight.cpu(), before):
-            # No step was made: there is nothing to go on with.
+            # Without settings.json the directory is free for another run.
             (out / "settings.json").unlink()
         raise
     if RANK == 0:
